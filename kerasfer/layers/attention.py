@@ -1,0 +1,122 @@
+import keras
+from keras import ops
+
+from kerasfer.layers.bimap import BiMap
+from kerasfer.layers.covariance import Covariance, SPDProject
+from kerasfer.layers.spectral import LogEig
+from kerasfer.layers.vech import Vech
+
+
+@keras.saving.register_keras_serializable(package="kerasfer")
+class SPDAttention(keras.layers.Layer):
+    """Weighs the regions of a face by the second-order statistics of their feature maps.
+
+    Each region's map becomes a covariance matrix, is projected to positive definite, mapped by a
+    `BiMap`, rectified, taken to its logarithm and laid out as a vector; a dense unit with a sigmoid
+    turns that into the region's coefficient α_i. The result is Σ α_i · fea_i.
+
+    Args:
+        units: Size of the `BiMap`; `None` takes half of the covariance's size.
+        axis: `"spatial"` or `"channel"`, as in `Covariance`.
+        shrinkage: λ of `SPDProject`.
+        epsilon: Smallest eigenvalue before the logarithm.
+        logreg_weight: Weight of the log-eigenvalue penalty in the loss.
+        logreg_form: `"squared"` or `"linear"`.
+        normalize: Whether to divide by Σ α_i.
+        method: `"eigh"` or `"matmul"`, as in `LogEig`.
+        data_format: Of the feature maps, as in `Covariance`.
+
+    Input shape:
+        A pair: feature maps `(batch, regions, height, width, channels)` and feature vectors
+        `(batch, regions, features)`.
+
+    Output shape:
+        `(batch, features)`; with `return_attention_scores=True` also the coefficients
+        `(batch, regions)` in [0, 1].
+
+    Example:
+        >>> SPDAttention()([maps, vectors]).shape  # (8, 6, 7, 7, 512), (8, 6, 512)
+        (8, 512)
+
+    Source: Du et al. 2022, section 1.2.
+    """
+
+    def __init__(
+        self,
+        units=None,
+        axis="spatial",
+        shrinkage=1e-4,
+        epsilon=1e-4,
+        logreg_weight=1e-3,
+        logreg_form="squared",
+        normalize=False,
+        method="eigh",
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.units = units
+        self.axis = axis
+        self.shrinkage = shrinkage
+        self.epsilon = epsilon
+        self.logreg_weight = logreg_weight
+        self.logreg_form = logreg_form
+        self.normalize = normalize
+        self.method = method
+        dtype = self.dtype_policy
+        self.covariance = Covariance(axis, data_format, dtype=dtype, name="covariance")
+        self.data_format = self.covariance.data_format
+        self.spd_project = SPDProject(shrinkage, dtype=dtype, name="spd_project")
+        self.log_eig = LogEig(
+            epsilon, logreg_weight, logreg_form, method, dtype=dtype, name="log_eig"
+        )
+        self.vech = Vech(dtype=dtype, name="vech")
+        self.score = keras.layers.Dense(1, activation="sigmoid", dtype=dtype, name="score")
+
+    def build(self, input_shape):
+        maps_shape, vectors_shape = input_shape
+        if maps_shape[1] != vectors_shape[1] or len(maps_shape) < 4 or len(vectors_shape) != 3:
+            raise ValueError(
+                "Expected feature maps (batch, regions, ..., channels) and vectors (batch, "
+                f"regions, features) of the same regions. Received: input_shape={input_shape}."
+            )
+        region = (None, *maps_shape[2:])
+        self.covariance.build(region)
+        spd = self.covariance.compute_output_shape(region)
+        units = max(1, spd[-1] // 2) if self.units is None else self.units
+        self.bimap = BiMap(units, dtype=self.dtype_policy, name="bimap")
+        self.bimap.build(spd)
+        small = self.bimap.compute_output_shape(spd)
+        self.spd_project.build(spd)
+        self.log_eig.build(small)
+        self.vech.build(small)
+        self.score.build(self.vech.compute_output_shape(small))
+
+    def call(self, inputs, return_attention_scores=False):
+        maps, vectors = inputs
+        regions = maps.shape[1]
+        spd = self.spd_project(self.covariance(ops.reshape(maps, (-1, *maps.shape[2:]))))
+        tangent = self.vech(self.log_eig(self.bimap(spd)))
+        scores = ops.reshape(self.score(tangent), (-1, regions))
+        if self.normalize:
+            scores = scores / ops.sum(scores, axis=1, keepdims=True)
+        attended = ops.sum(scores[..., None] * vectors, axis=1)
+        return (attended, scores) if return_attention_scores else attended
+
+    def compute_output_shape(self, input_shape):
+        _, vectors_shape = input_shape
+        return (vectors_shape[0], vectors_shape[-1])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "axis": self.axis,
+            "shrinkage": self.shrinkage,
+            "epsilon": self.epsilon,
+            "logreg_weight": self.logreg_weight,
+            "logreg_form": self.logreg_form,
+            "normalize": self.normalize,
+            "method": self.method,
+            "data_format": self.data_format,
+        }

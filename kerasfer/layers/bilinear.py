@@ -1,0 +1,83 @@
+import keras
+from keras import ops
+
+from kerasfer import linalg
+from kerasfer.layers.feature_maps import as_rows, standardize_data_format
+
+
+@keras.saving.register_keras_serializable(package="kerasfer")
+class BilinearPool(keras.layers.Layer):
+    """Pools one or two feature maps to the outer products of their channels, summed over places.
+
+    M = Σ_l f_A(l) f_B(l)ᵀ, flattened, then the signed square root y = sign(x)·√|x|, which damps
+    bursts, then z = y / ‖y‖₂. One input is paired with itself. Sum and norms are computed in
+    float32 under half-precision policies, where M overflows.
+
+    Args:
+        signed_sqrt: Whether to take the signed square root.
+        normalize: Whether to divide by the L2 norm.
+        data_format: `"channels_last"` or `"channels_first"`; `None` takes Keras' own.
+
+    Input shape:
+        `(batch, ..., channels)`, or a pair `(batch, ..., a)` and `(batch, ..., b)` with the same
+        positions; channels second for `"channels_first"`.
+
+    Output shape:
+        `(batch, a · b)`.
+
+    Example:
+        >>> BilinearPool()([map_a, map_b]).shape  # both (16, 7, 7, 512)
+        (16, 262144)
+
+    Source: Lin et al., Bilinear CNN Models, ICCV 2015; Lyu et al. 2024, equations (1) to (6), where
+    (5) prints sin for sign.
+    """
+
+    def __init__(self, signed_sqrt=True, normalize=True, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.signed_sqrt = signed_sqrt
+        self.normalize = normalize
+        self.data_format = standardize_data_format(data_format)
+
+    def build(self, input_shape):
+        shape_a, shape_b = self._pair(input_shape)
+        spatial = slice(1, -1) if self.data_format == "channels_last" else slice(2, None)
+        if shape_a[spatial] != shape_b[spatial]:
+            raise ValueError(
+                "Both feature maps must have the same positions. "
+                f"Received: input_shape={input_shape}."
+            )
+
+    def call(self, inputs):
+        map_a, map_b = self._pair(inputs)
+        rows_a = as_rows(linalg.at_least_float32(map_a), self.data_format)
+        rows_b = as_rows(linalg.at_least_float32(map_b), self.data_format)
+        products = ops.matmul(ops.swapaxes(rows_a, 1, 2), rows_b)
+        x = ops.reshape(products, (-1, rows_a.shape[-1] * rows_b.shape[-1]))
+        if self.signed_sqrt:
+            x = linalg.signed_sqrt(x)
+        if self.normalize:
+            x = ops.normalize(x, axis=-1)
+        return ops.cast(x, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        axis = -1 if self.data_format == "channels_last" else 1
+        shape_a, shape_b = self._pair(input_shape)
+        return (shape_a[0], shape_a[axis] * shape_b[axis])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "signed_sqrt": self.signed_sqrt,
+            "normalize": self.normalize,
+            "data_format": self.data_format,
+        }
+
+    @staticmethod
+    def _pair(inputs):
+        # One tensor, or one shape: a tuple of sizes; otherwise two of either.
+        if not isinstance(inputs, (list, tuple)) or isinstance(inputs[-1], (int, type(None))):
+            return inputs, inputs
+        if len(inputs) != 2:
+            raise ValueError(f"Expected one or two feature maps. Received: {len(inputs)}.")
+        return tuple(inputs)

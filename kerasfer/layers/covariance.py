@@ -1,0 +1,113 @@
+import keras
+from keras import ops
+
+from kerasfer import linalg
+from kerasfer.layers.feature_maps import (
+    as_rows,
+    positions_and_channels,
+    standardize_data_format,
+)
+from kerasfer.layers.spd_layer import SPDLayer
+
+
+@keras.saving.register_keras_serializable(package="kerasfer")
+class Covariance(SPDLayer):
+    """Turns feature maps into the covariance matrix of their positions or of their channels.
+
+    `axis="spatial"` takes each channel as one sample of all positions: which places of the face
+    vary together, wh × wh. `axis="channel"` takes each position as one sample of all channels:
+    which features do, c × c. With fewer samples than rows the matrix is singular: `SPDProject` or
+    the `epsilon` of `LogEig` makes it definite.
+
+    Args:
+        axis: `"spatial"` or `"channel"`.
+        data_format: `"channels_last"` or `"channels_first"`; `None` takes Keras' own.
+
+    Input shape:
+        `(batch, ..., channels)`, or `(batch, channels, ...)` for `"channels_first"`.
+
+    Output shape:
+        `(batch, n, n)`, n the number of positions or channels; float32.
+
+    Example:
+        >>> Covariance(axis="spatial")(feature_map).shape  # feature_map: (8, 7, 7, 512)
+        (8, 49, 49)
+
+    Source: Du et al. 2022, equation (2); `"channel"`: Acharya et al., Covariance Pooling for
+    Facial Expression Recognition, CVPRW 2018.
+    """
+
+    def __init__(self, axis="spatial", data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        if axis not in ("spatial", "channel"):
+            raise ValueError(f"`axis` must be 'spatial' or 'channel'. Received: axis={axis!r}.")
+        self.axis = axis
+        self.data_format = standardize_data_format(data_format)
+
+    def build(self, input_shape):
+        positions, channels = positions_and_channels(input_shape, self.data_format)
+        variables, samples = positions, channels
+        if self.axis == "channel":
+            variables, samples = channels, positions
+        if variables is None:
+            raise ValueError(
+                f"The size of the covariance along axis={self.axis!r} must be known. "
+                f"Received: input_shape={tuple(input_shape)}."
+            )
+        if samples == 1:
+            raise ValueError(
+                "A covariance needs at least two samples. "
+                f"Received: one, with axis={self.axis!r} and input_shape={tuple(input_shape)}."
+            )
+
+    def call(self, inputs):
+        rows = as_rows(inputs, self.data_format)
+        if self.axis == "channel":
+            rows = ops.swapaxes(rows, 1, 2)
+        return linalg.covariance(rows)
+
+    def compute_output_shape(self, input_shape):
+        positions, channels = positions_and_channels(input_shape, self.data_format)
+        size = positions if self.axis == "spatial" else channels
+        return (input_shape[0], size, size)
+
+    def get_config(self):
+        return {**super().get_config(), "axis": self.axis, "data_format": self.data_format}
+
+
+@keras.saving.register_keras_serializable(package="kerasfer")
+class SPDProject(SPDLayer):
+    """Makes covariance matrices positive definite by adding a share of their trace: X + λ tr(X) I.
+
+    Args:
+        shrinkage: λ, not negative. The smallest eigenvalue becomes at least λ · tr(X).
+
+    Input shape:
+        `(..., n, n)`, symmetric positive semi-definite.
+
+    Output shape:
+        The same; float32.
+
+    Example:
+        >>> SPDProject(1e-4)(Covariance()(feature_map))
+
+    Source: Du et al. 2022, equation (4).
+    """
+
+    def __init__(self, shrinkage=1e-4, **kwargs):
+        super().__init__(**kwargs)
+        if shrinkage < 0:
+            raise ValueError(f"`shrinkage` must not be negative. Received: shrinkage={shrinkage}.")
+        self.shrinkage = shrinkage
+
+    def build(self, input_shape):
+        linalg.check_square(input_shape)
+
+    def call(self, inputs):
+        return linalg.shrink(inputs, self.shrinkage)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "shrinkage": self.shrinkage}
