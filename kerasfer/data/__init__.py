@@ -1,0 +1,54 @@
+"""Datasets by name: a new one is a file with `load(data_dir, *, options)`, and a line here."""
+
+import inspect
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+from kerasfer.data import ckplus, fer2013, ferplus, folder, synthetic
+from kerasfer.errors import RecipeError
+
+DATASETS = {
+    "ckplus": ckplus.load,
+    "fer2013": fer2013.load,
+    "ferplus": ferplus.load,
+    "folder": folder.load,
+    **({"synthetic": synthetic.load} if hasattr(synthetic, "load") else {}),
+}
+
+
+def load_dataset(name, data_dir=None, **options):
+    """Finds a dataset by name and reads it.
+
+    Args:
+        name: a key of `DATASETS`.
+        data_dir: the folder that holds the datasets; None for `$KERASFER_DATA`, else `data`.
+        **options: the dataset's own, such as `labels="majority"` for `"ferplus"`.
+
+    Returns:
+        `kerasfer.data.samples.Samples`.
+
+    Raises:
+        RecipeError: no such dataset, or it takes no such option.
+        DataError: the dataset is missing, incomplete or unreadable.
+
+    Example:
+
+    >>> len(load_dataset("synthetic", num_samples=20))
+    20
+    """
+    if name not in DATASETS:
+        close = get_close_matches(str(name), DATASETS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise RecipeError(
+            f"data.name must be one of {', '.join(DATASETS)}. Received: {name!r}.{hint}"
+        )
+    load = DATASETS[name]
+    taken = [option for option in inspect.signature(load).parameters if option != "data_dir"]
+    for option in options:
+        if option not in taken:
+            raise RecipeError(
+                f"The dataset {name} takes no option {option!r}. "
+                f"It takes: {', '.join(taken) or 'none'}."
+            )
+    return load(Path(data_dir or os.environ.get("KERASFER_DATA") or "data"), **options)

@@ -1,0 +1,209 @@
+"""Random variation of training pictures, and the fixed variations averaged at test time."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+ERASED_AREA = (0.02, 0.33)  # share of the picture; Zhong et al., Random Erasing, AAAI 2020
+ERASED_ASPECT = (0.3, 1 / 0.3)
+TEN_CROP_SHARE = 0.875  # of the side, as 224 of 256
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Varies training pictures at random.
+
+    Flip, crop, shift and rotation become one affine map, so each picture is resampled once, right
+    at the size that the model takes. What a map draws from outside the picture repeats its edge.
+
+    Args:
+        flip: whether to mirror every other picture left to right.
+        crop: smallest share of the area that a random crop keeps, in (0, 1]; None for no crop.
+        shift: largest shift up, down, left or right, as a share of the side in [0, 1).
+        rotation: largest rotation to either side, in degrees in [0, 180].
+        erasing: probability in [0, 1] that a rectangle is filled with noise.
+        mixup: alpha >= 0 of the Beta distribution from which mixup draws its share, one a batch
+            (Zhang et al., ICLR 2018); 0 for no mixup.
+
+    Raises:
+        ValueError: a number is outside its range.
+
+    Example:
+
+    >>> augment = Augment(flip=True, rotation=10)
+    >>> augment(np.zeros((2, 48, 48), "uint8"), 32, np.random.default_rng(0)).shape
+    (2, 32, 32)
+    """
+
+    flip: bool = False
+    crop: float | None = None
+    shift: float = 0.0
+    rotation: float = 0.0
+    erasing: float = 0.0
+    mixup: float = 0.0
+
+    def __post_init__(self):
+        _check("crop", self.crop is None or 0 < self.crop <= 1, "in (0, 1] or None", self.crop)
+        _check("shift", 0 <= self.shift < 1, "in [0, 1)", self.shift)
+        _check("rotation", 0 <= self.rotation <= 180, "in [0, 180] degrees", self.rotation)
+        _check("erasing", 0 <= self.erasing <= 1, "in [0, 1]", self.erasing)
+        _check("mixup", self.mixup >= 0, "0 or larger", self.mixup)
+
+    def __call__(self, pictures, size, rng):
+        """Varies uint8 pictures, each at its own draw, and brings them to `size`.
+
+        Args:
+            pictures: sequence of n uint8 pictures `(height, width)` or `(height, width, 3)`.
+            size: int, side of the result in pixels.
+            rng: `numpy.random.Generator`. Each kind of variation takes the same draws whether the
+                others are on or off.
+
+        Returns:
+            uint8 `(n, size, size)` or `(n, size, size, 3)`.
+        """
+        num = len(pictures)
+        flips = rng.random(num) < (0.5 if self.flip else 0)
+        sides = np.sqrt(rng.uniform(1.0 if self.crop is None else self.crop, 1.0, num))
+        corners = rng.random((num, 2)) * (1 - sides[:, None])
+        shifts = rng.uniform(-1, 1, (num, 2)) * self.shift
+        angles = np.radians(rng.uniform(-1, 1, num) * self.rotation)
+        erased = rng.random(num) < self.erasing
+
+        centres = corners + sides[:, None] / 2 + shifts  # (x, y) as shares of the picture
+        maps = zip(centres.tolist(), sides.tolist(), angles.tolist(), flips.tolist(), strict=True)
+        varied = np.stack(
+            [warp(picture, size, *one) for picture, one in zip(pictures, maps, strict=True)]
+        )
+        for index in np.flatnonzero(erased):
+            _erase(varied[index], rng)
+        return varied
+
+    def mix(self, images, labels, rng):
+        """Blends each image and its label with another one of the batch (mixup).
+
+        Args:
+            images: float32 `(n, ...)`.
+            labels: float32 `(n, num_classes)`.
+            rng: `numpy.random.Generator`.
+
+        Returns:
+            The blended images and labels.
+        """
+        if not self.mixup:
+            return images, labels
+        share = np.float32(rng.beta(self.mixup, self.mixup))
+        others = rng.permutation(len(images))
+        return tuple(share * part + (1 - share) * part[others] for part in (images, labels))
+
+
+def warp(picture, size, centre=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
+    """Takes a turned and mirrored window out of a picture, resampled once to `(size, size)`.
+
+    Args:
+        picture: uint8 `(height, width)` or `(height, width, 3)`.
+        size: int, side of the result in pixels.
+        centre: the window's centre (x, y), as shares of width and height.
+        side: the window's sides, as a share of the picture's.
+        angle: how far the window is turned, in radians.
+        flip: whether to mirror the window left to right.
+    """
+    height, width = picture.shape[:2]
+    x, y, half = centre[0] * width, centre[1] * height, side / 2
+    left, top, right, bottom = (
+        x - half * width,
+        y - half * height,
+        x + half * width,
+        y + half * height,
+    )
+    if angle == 0 and left >= 0 and top >= 0 and right <= width and bottom <= height:
+        # The filter of `pictures.resize`, so that training and evaluation see the same sharpness.
+        image = Image.fromarray(picture).resize(
+            (size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom)
+        )
+        return np.asarray(image)[:, :: -1 if flip else 1]
+
+    # An affine map does not filter: what shrinks by half or more is averaged first.
+    factor = round(side * min(height, width) / size)
+    if factor > 1:
+        picture = np.asarray(Image.fromarray(picture).reduce(factor))
+        height, width, x, y = height / factor, width / factor, x / factor, y / factor
+
+    # Source = (x, y) + turn @ scale @ (target - size / 2), in pixels.
+    cos, sin = math.cos(angle), math.sin(angle)
+    across, down = side * width / size * (-1 if flip else 1), side * height / size
+    xx, xy, yx, yy = cos * across, -sin * down, sin * across, cos * down
+    reach_x, reach_y = (abs(xx) + abs(xy)) * size / 2, (abs(yx) + abs(yy)) * size / 2
+
+    # Cut out what the window needs; indices outside the picture repeat its edge.
+    left, top = math.floor(x - reach_x), math.floor(y - reach_y)
+    columns = np.arange(left, math.ceil(x + reach_x)).clip(0, picture.shape[1] - 1)
+    rows = np.arange(top, math.ceil(y + reach_y)).clip(0, picture.shape[0] - 1)
+    x, y = x - left - (xx + xy) * size / 2, y - top - (yx + yy) * size / 2
+    image = Image.fromarray(picture.take(rows, axis=0).take(columns, axis=1)).transform(
+        (size, size), Image.Transform.AFFINE, (xx, xy, x, yx, yy, y), Image.Resampling.BILINEAR
+    )
+    return np.asarray(image)
+
+
+def views(images, tta):
+    """Makes the versions of a batch whose probabilities are averaged (test-time augmentation).
+
+    Args:
+        images: float array `(batch, size, size, channels)`.
+        tta: `"none"`, the images alone; `"flip"`, also their mirror images; or `"ten_crop"`, the
+            four corners and the centre at 87.5 % of the side, resized back, each also mirrored.
+
+    Returns:
+        A list of 1, 2 or 10 arrays of the images' shape.
+
+    Example:
+
+    >>> len(views(np.zeros((4, 48, 48, 3), "float32"), "ten_crop"))
+    10
+    """
+    if tta == "none":
+        return [images]
+    if tta == "flip":
+        return [images, images[:, :, ::-1]]
+    if tta == "ten_crop":
+        near, middle, far = (
+            _resampling(images.shape[1], TEN_CROP_SHARE, place).astype(images.dtype)
+            for place in (0.0, 0.5, 1.0)
+        )
+        windows = ((near, near), (near, far), (far, near), (far, far), (middle, middle))
+        crops = [
+            np.einsum("yr,brcd,xc->byxd", rows, images, columns, optimize=True)
+            for rows, columns in windows
+        ]
+        return crops + [crop[:, :, ::-1] for crop in crops]
+    raise ValueError(f"`tta` must be 'none', 'flip' or 'ten_crop'. Received: tta={tta!r}.")
+
+
+def _resampling(size, share, place):
+    """The matrix `(size, size)` that enlarges a window of one axis, bilinearly, to the full size.
+
+    The window covers `share` of the axis and lies at its beginning (`place` 0), its end (1) or
+    between.
+    """
+    source = (np.arange(size) + 0.5) * share + place * (1 - share) * size - 0.5
+    distance = np.abs(source.clip(0, size - 1)[:, None] - np.arange(size))
+    return np.maximum(1 - distance, 0)
+
+
+def _erase(picture, rng):
+    """Fills a random rectangle of a uint8 picture with noise, in place."""
+    size = len(picture)
+    area = rng.uniform(*ERASED_AREA) * size * size
+    aspect = math.exp(rng.uniform(*np.log(ERASED_ASPECT)))
+    height = min(size, max(1, round(math.sqrt(area * aspect))))
+    width = min(size, max(1, round(math.sqrt(area / aspect))))
+    top, left = rng.integers(size - height + 1), rng.integers(size - width + 1)
+    window = picture[top : top + height, left : left + width]
+    window[...] = rng.integers(0, 256, window.shape, dtype="uint8")
+
+
+def _check(name, valid, expected, value):
+    if not valid:
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value}.")

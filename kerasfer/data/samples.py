@@ -1,0 +1,175 @@
+"""Labelled pictures of a dataset, before any of them is decoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Holds the labelled pictures of one dataset, or of a part of it.
+
+    Every dataset becomes this one thing, so that protocols, batches and reports know nothing
+    about releases and file formats.
+
+    Args:
+        name: the dataset's name, such as `"fer2013"`.
+        class_names: the classes, in the order of the label columns.
+        pictures: uint8 array `(n, height, width)` or `(n, height, width, 3)`, or a list of n paths
+            that are decoded when a batch needs them.
+        labels: float32 array `(n, num_classes)` whose rows sum to 1: one-hot, or soft labels.
+        ids: n different readable names, such as `"fer2013.csv:17"`.
+        splits: n times `"train"`, `"validation"` or `"test"`, where the release has official
+            splits.
+        subjects: n names of the persons pictured, where they are known.
+        protocol: the dataset's default protocol, a key of `kerasfer.data.protocols.PROTOCOLS`.
+
+    Raises:
+        ValueError: the lengths, the labels or the names do not fit together.
+
+    Example:
+
+    >>> samples = Samples(
+    ...     name="tiny", class_names=("happy", "sad"), pictures=np.zeros((2, 48, 48), "uint8"),
+    ...     labels=one_hot([1, 0], 2), ids=("a.png", "b.png"))
+    >>> samples.targets
+    array([1, 0])
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    pictures: Sequence
+    labels: np.ndarray
+    ids: Sequence[str]
+    splits: np.ndarray | None = None
+    subjects: np.ndarray | None = None
+    protocol: str = "official"
+
+    def __post_init__(self):
+        expected = (len(self.pictures), len(self.class_names))
+        if self.labels.shape != expected or self.labels.dtype != np.float32:
+            raise ValueError(
+                "`labels` must be float32 of shape (pictures, classes). "
+                f"Received: {self.labels.dtype} {self.labels.shape}, expected shape {expected}."
+            )
+        if not np.allclose(self.labels.sum(axis=1), 1.0, atol=1e-4):
+            raise ValueError("Each row of `labels` must sum to 1.")
+        for column in ("ids", "splits", "subjects"):
+            values = getattr(self, column)
+            if values is not None and len(values) != len(self):
+                raise ValueError(
+                    f"`{column}` must have one entry a picture. "
+                    f"Received: {len(values)} entries for {len(self)} pictures."
+                )
+        if len(set(self.ids)) != len(self):
+            raise ValueError("`ids` must differ from one another.")
+        if self.splits is not None and not set(self.splits) <= set(SPLITS):
+            raise ValueError(f"`splits` must be among {SPLITS}. Received: {set(self.splits)}.")
+
+    def __len__(self):
+        return len(self.pictures)
+
+    @property
+    def targets(self):
+        """The most likely class of each picture, int `(n,)`."""
+        return self.labels.argmax(axis=1)
+
+    def take(self, indices):
+        """Returns the samples at `indices`, an int or boolean array, in that order."""
+        indices = np.arange(len(self))[np.asarray(indices)]
+
+        def pick(values):
+            if values is None or isinstance(values, np.ndarray):
+                return values if values is None else values[indices]
+            return [values[index] for index in indices]
+
+        return replace(
+            self,
+            pictures=pick(self.pictures),
+            labels=self.labels[indices],
+            ids=pick(self.ids),
+            splits=pick(self.splits),
+            subjects=pick(self.subjects),
+        )
+
+
+def one_hot(targets, num_classes):
+    """Turns class indices `(n,)` into float32 labels `(n, num_classes)`."""
+    return np.eye(num_classes, dtype="float32")[np.asarray(targets, dtype="int64")]
+
+
+def stratified_order(targets, seed):
+    """Orders the samples so that every beginning of the order is stratified.
+
+    The first samples are one of each class; after them each class appears in proportion to its
+    size. The first k of the order are thus a stratified subset of exactly k samples, and never
+    lack a class when k allows it.
+
+    Args:
+        targets: int `(n,)`.
+        seed: int; the same seed gives the same order.
+
+    Returns:
+        int `(n,)`, a permutation of the sample indices.
+    """
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(targets))
+    turn = np.empty(len(targets))  # when, from 0 to 1, a sample's turn comes
+    for target in np.unique(targets):
+        members = shuffled[targets[shuffled] == target]
+        turn[members] = (np.arange(len(members)) + 0.5) / len(members)
+        turn[members[0]] = 0.0
+    return shuffled[np.argsort(turn[shuffled], kind="stable")]
+
+
+def limit(samples, num_samples, seed=0):
+    """Keeps a stratified subset of `num_samples` samples, in their original order.
+
+    With fewer samples than that, or with `num_samples=None`, all are kept.
+
+    Example:
+
+    >>> from kerasfer.data import load_dataset
+    >>> len(limit(load_dataset("synthetic", num_samples=50), 20))
+    20
+    """
+    if num_samples is None or num_samples >= len(samples):
+        return samples
+    if num_samples < 1:
+        raise ValueError(f"`num_samples` must be at least 1. Received: {num_samples}.")
+    return samples.take(np.sort(stratified_order(samples.targets, seed)[:num_samples]))
+
+
+def class_weights(labels, mode):
+    """Weighs the classes so that the mean weight over the training samples is 1.
+
+    Args:
+        labels: float32 `(n, num_classes)`, the labels of the training samples; soft labels count
+            by their shares.
+        mode: `"balanced"`, inverse to the class's frequency, so that all classes matter alike;
+            `"proportional"`, the literal reading of the SPD-Attention paper, which favours the
+            frequent classes further; or `"none"`.
+
+    Returns:
+        float32 `(num_classes,)`, or None for `"none"`. A class without samples weighs 0.
+
+    Example:
+
+    >>> class_weights(one_hot([0, 0, 0, 1], 2), "balanced")
+    array([0.6666667, 2.       ], dtype=float32)
+    """
+    if mode not in CLASS_WEIGHTS:
+        raise ValueError(f"`mode` must be one of {CLASS_WEIGHTS}. Received: {mode!r}.")
+    if mode == "none":
+        return None
+    counts = np.asarray(labels, dtype="float64").sum(axis=0)
+    weights = counts.copy()
+    if mode == "balanced":
+        weights[counts > 0] = 1 / counts[counts > 0]
+    return (weights * counts.sum() / (weights @ counts)).astype("float32")
+
+
+CLASS_WEIGHTS = ("none", "balanced", "proportional")
