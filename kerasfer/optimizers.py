@@ -64,6 +64,11 @@ class GradientCentralization:
         return value - ops.mean(value, axis=axes, keepdims=True) if axes else value
 
     def _mean_axes(self, variable):
+        # TensorFlow hands its own variables in; the model's, with their paths, are in this list.
+        index = self._trainable_variables_indices.get(self._var_key(variable))
+        if index is None:
+            return None
+        variable = self._trainable_variables[index]
         rank = len(variable.shape)
         if rank < 2 or (self.conv_only and rank < 4) or isinstance(variable.constraint, Stiefel):
             return None
@@ -160,10 +165,9 @@ def _layer_axes(layer):
     if isinstance(layer, (layers.DepthwiseConv1D, layers.DepthwiseConv2D)):
         return [(layer.kernel, _first(layer.kernel, 2))]
     if isinstance(layer, layers.EinsumDense):
-        # (in, heads, dim) has two output axes, (heads, dim, out) one; the equation says which.
-        weights, outputs = layer.equation.split("->")[0].split(",")[1], layer.equation[-1:]
-        outputs = set(layer.equation.split("->")[1])
-        return [(layer.kernel, tuple(i for i, a in enumerate(weights) if a not in outputs))]
+        # (in, heads, dim) has two output axes, (heads, dim, out) one: the equation says which.
+        kernel, outputs = layer.equation.split(",")[1].split("->")
+        return [(layer.kernel, tuple(i for i, axis in enumerate(kernel) if axis not in outputs))]
     convolutions = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
     transposed = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
     if isinstance(layer, (layers.Dense, *convolutions, *transposed)):

@@ -13,7 +13,7 @@ DATASETS = {
     "fer2013": fer2013.load,
     "ferplus": ferplus.load,
     "folder": folder.load,
-    **({"synthetic": synthetic.load} if hasattr(synthetic, "load") else {}),
+    "synthetic": synthetic.load,
 }
 
 

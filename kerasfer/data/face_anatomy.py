@@ -1,9 +1,10 @@
 """Facial action units move the curves of a drawn face.
 
-Every part of the face is a function from a person and the activations of action units to control points. Points
-are `(n, 2)` arrays in head coordinates: the origin is the middle of the head, x points to the right of the
-picture, y down, and the unit is half the height of the head. Parts that come in pairs are given for x > 0; the
-other one is its mirror image, with the activations of its own side.
+Every part of the face is a function from a person and the activations of action units to control
+points. Points are `(n, 2)` arrays in head coordinates: the origin is the middle of the head, x
+points to the right of the picture, y down, and the unit is half the height of the head. Of parts
+that come in pairs, the one at x > 0 is placed; the other is its mirror image, with the activations
+of its own side.
 
 Source: P. Ekman, W. V. Friesen, J. C. Hager, Facial Action Coding System, 2002.
 """
@@ -36,7 +37,7 @@ ACTION_UNITS = {
 
 
 class Actions(dict):
-    """Activations of action units, `{number: strength in [0, 1]}`; a unit that is not named is at rest."""
+    """Activations of action units, `{unit: strength in [0, 1]}`; units not named are at rest."""
 
     def __missing__(self, unit):
         return 0.0
@@ -78,7 +79,10 @@ class Eye(NamedTuple):
 
 
 class Mouth(NamedTuple):
-    """Four curves from the left to the right corner, top to bottom, `(7, 2)` each. The edges enclose the opening."""
+    """Four curves from the left to the right corner, from top to bottom, `(7, 2)` each.
+
+    The two edges enclose the opening.
+    """
 
     upper_lip: np.ndarray
     upper_edge: np.ndarray
@@ -87,7 +91,7 @@ class Mouth(NamedTuple):
 
 
 def head(person, actions):
-    """Places the outline of the head, clockwise from the crown, `(12, 2)`; a dropping jaw lengthens it."""
+    """Places the outline of the head, clockwise from the crown, `(12, 2)`."""
     width, jaw, drop = person.head_width, person.head_width * person.jaw, 0.13 * actions[26]
     half = [
         (0.50 * width, -0.93),
@@ -104,9 +108,9 @@ def brow(person, actions):
     """Places the middle line of a brow from its inner to its outer end, `(4, 2)`."""
     a, middle, level = actions, person.eye_distance, person.eye_level - person.brow_height
     together = 0.055 * a[4] + 0.02 * a[9]
-    lower = a[4] * (1 - 0.7 * a[1])  # against unit 1, unit 4 only draws the brows together
-    inner = level - 0.25 * person.brow_arch - 0.19 * a[1] + 0.15 * lower + 0.07 * a[9]
-    bend = level - 0.75 * person.brow_arch - 0.07 * a[1] - 0.08 * a[2] + 0.09 * lower + 0.04 * a[9]
+    lowered = a[4] * (1 - 0.7 * a[1])  # against unit 1, unit 4 only draws the brows together
+    inner = level - 0.25 * person.brow_arch - 0.19 * a[1] + 0.15 * lowered + 0.07 * a[9]
+    bend = level - 0.75 * person.brow_arch - 0.07 * a[1] - 0.08 * a[2] + 0.09 * lowered
     arch = level - person.brow_arch - 0.15 * a[2] + 0.03 * a[4] + 0.01 * a[6]
     outer = level + 0.03 - 0.11 * a[2] + 0.03 * a[1] * a[4] + 0.02 * a[6]
     x = middle + np.array([-0.19 - together, -0.07 - 0.6 * together, 0.07, 0.21])
@@ -148,101 +152,62 @@ def mouth(person, left, right):
 
 
 def _half_mouth(person, a):
-    """Places the right half of the four curves of the mouth, from the middle outwards, `(4, 2)` each."""
+    """Places the right half of the curves of the mouth, from the middle outwards, `(4, 2)` each."""
+    level, round_jaw = person.mouth_level, a[26] * (1 - a[12])  # a laugh does not round the lips
+    widen = 0.42 * a[12] + 0.36 * a[20] + 0.06 * a[15] + 0.10 * a[16]
+    narrow = 0.30 * round_jaw + 0.14 * a[23] + 0.12 * a[24] + 0.06 * a[17]
+    width = person.mouth_width * (1 + widen - narrow)
+    middle = level + 0.035 * (a[12] - a[15]) - 0.05 * a[17] - 0.04 * a[10] - 0.02 * a[9]
+    corner = level - 0.135 * a[12] + 0.10 * (a[15] + a[26]) + 0.03 * a[20] - 0.02 * a[17]
     out = np.array([0.0, 0.30, 0.70, 1.0])
-    width = person.mouth_width * (
-        1 + 0.42 * a[12] + 0.36 * a[20] + 0.06 * a[15] + 0.10 * a[16] - 0.30 * a[26] * (1 - a[12])
-    )
-    width *= 1 - 0.14 * a[23] - 0.12 * a[24] - 0.06 * a[17]
-    middle = (
-        person.mouth_level
-        + 0.035 * a[12]
-        - 0.035 * a[15]
-        - 0.05 * a[17]
-        - 0.04 * a[10]
-        - 0.02 * a[9]
-    )
-    corner = (
-        person.mouth_level
-        - 0.135 * a[12]
-        + 0.10 * a[15]
-        + 0.03 * a[20]
-        - 0.02 * a[17]
-        + 0.10 * a[26]
-    )
     line = middle + (corner - middle) * out**2
 
     thin = 1 - 0.35 * a[23] - 0.65 * a[24] - 0.25 * a[20] - 0.25 * a[12]
     lip = 0.055 * person.lips * max(thin, 0.2)
     apart = 1 - a[24]
-    rise = apart * (0.012 * a[25] + 0.055 * a[10] + 0.08 * a[26] * (1 - a[12]) + 0.02 * a[20])
+    rise = apart * (0.012 * a[25] + 0.055 * a[10] + 0.08 * round_jaw + 0.02 * a[20])
     sink = apart * (0.085 * a[25] + 0.27 * a[26] + 0.06 * a[16] + 0.025 * a[20])
-    box = max(
-        a[10], a[12], a[16], a[20]
-    )  # lips that are drawn aside open like a box, others like an O
+    box = max(a[10], a[12], a[16], a[20])  # drawn lips open like a box, others like an O
     shape = (1 - out ** (2 + 3 * box)) ** (0.5 + 0.5 * box)
     upper_edge, lower_edge = line - rise * shape, line + sink * shape
 
     upper_lip = upper_edge - lip * np.array([0.75, 1.0, 0.55, 0.0])
     lower_lip = lower_edge + 1.25 * lip * np.array([1.0, 0.95, 0.55, 0.0])
-    return [
-        np.column_stack([width * out, y]) for y in (upper_lip, upper_edge, lower_edge, lower_lip)
-    ]
+    heights = (upper_lip, upper_edge, lower_edge, lower_lip)
+    return [np.column_stack([width * out, y]) for y in heights]
 
 
 def wrinkles(person, actions):
-    """Places the folds of one side of the face: pairs of control points `(n, 2)` and depth in [0, 1]."""
-    a, middle, level = actions, person.eye_distance, person.eye_level
+    """Places the folds of one side: pairs of control points `(3, 2)` and depth in [0, 1]."""
+    a, level = actions, person.eye_level
     wing, corner = nose(person, a)[0], _half_mouth(person, a)[1][-1]
-    inner_brow, crow = brow(person, a)[0], (middle + person.eye_width + 0.05, level)
-    forehead = level - person.brow_height - 0.02
-    cheek = np.array([0.10, -0.03])
-    return [
-        # nasolabial fold, from the wing of the nose around the corner of the mouth
+    furrow = brow(person, a)[0]
+    bridge, forehead = (0.0, level), (0.0, level - person.brow_height - 0.02)
+    under_eye = (person.eye_distance, level)
+    temple = (person.eye_distance + person.eye_width + 0.05, level)
+    nasolabial = [wing + (0.03, 0.0), (wing + corner) / 2 + (0.10, -0.03), corner + (0.07, 0.02)]
+    chin = (0.0, 0.775)
+    folds = (
+        (nasolabial, 0.9 * a[12] + 0.8 * a[9] + 0.8 * a[10] + 0.3 * a[20] + 0.25 * a[15]),
         (
-            np.array([wing + (0.03, 0.0), (wing + corner) / 2 + cheek, corner + (0.07, 0.02)]),
-            min(0.9 * a[12] + 0.8 * a[9] + 0.8 * a[10] + 0.3 * a[20] + 0.25 * a[15], 1),
+            _around(furrow, (-0.055, -0.06), (-0.075, 0.02), (-0.06, 0.10)),
+            a[4] * (1 - 0.4 * a[2]) + 0.5 * a[9],
         ),
-        # furrow between the brows
+        (_around(bridge, (0.0, 0.045), (0.06, 0.03), (0.10, -0.03)), a[9]),
+        (_around(bridge, (0.0, 0.115), (0.07, 0.10), (0.12, 0.03)), a[9]),
+        (_around(forehead, (0.0, -0.20), (0.20, -0.23), (0.42, -0.20)), 0.7 * a[2]),
+        (_around(forehead, (0.0, -0.29), (0.18, -0.31), (0.36, -0.28)), 0.7 * a[2]),
+        (_around(forehead, (0.0, -0.16), (0.07, -0.17), (0.15, -0.13)), a[1] * (1 - a[2])),
+        (_around(temple, (0.0, 0.0), (0.05, -0.025), (0.09, -0.06)), 0.8 * a[6]),
+        (_around(temple, (0.0, 0.0), (0.05, 0.025), (0.09, 0.06)), 0.8 * a[6]),
         (
-            np.array(
-                [
-                    inner_brow + (-0.055, -0.06),
-                    inner_brow + (-0.075, 0.02),
-                    inner_brow + (-0.06, 0.10),
-                ]
-            ),
-            min(a[4] * (1 - 0.4 * a[2]) + 0.5 * a[9], 1),
+            _around(under_eye, (-0.15, 0.13), (0.0, 0.155), (0.16, 0.10)),
+            0.7 * a[6] + 0.5 * a[7] + 0.4 * a[9],
         ),
-        # wrinkles across the bridge of the nose
-        (np.array([(0.0, level + 0.045), (0.06, level + 0.03), (0.10, level - 0.03)]), a[9]),
-        (np.array([(0.0, level + 0.115), (0.07, level + 0.10), (0.12, level + 0.03)]), a[9]),
-        # lines across the forehead
-        (
-            np.array([(0.0, forehead - 0.20), (0.20, forehead - 0.23), (0.42, forehead - 0.20)]),
-            0.7 * a[2],
-        ),
-        (
-            np.array([(0.0, forehead - 0.29), (0.18, forehead - 0.31), (0.36, forehead - 0.28)]),
-            0.7 * a[2],
-        ),
-        (
-            np.array([(0.0, forehead - 0.16), (0.07, forehead - 0.17), (0.15, forehead - 0.13)]),
-            a[1] * (1 - a[2]),
-        ),
-        # crow's feet and the bulge of the cheek under the eye
-        (np.array([crow, np.add(crow, (0.05, -0.025)), np.add(crow, (0.09, -0.06))]), 0.8 * a[6]),
-        (np.array([crow, np.add(crow, (0.05, 0.025)), np.add(crow, (0.09, 0.06))]), 0.8 * a[6]),
-        (
-            np.array(
-                [
-                    (middle - 0.15, level + 0.13),
-                    (middle, level + 0.155),
-                    (middle + 0.16, level + 0.10),
-                ]
-            ),
-            min(0.7 * a[6] + 0.5 * a[7] + 0.4 * a[9], 1),
-        ),
-        # dimpled chin
-        (np.array([(0.0, 0.775), (0.06, 0.785), (0.12, 0.82)]), 0.9 * a[17]),
-    ]
+        (_around(chin, (0.0, 0.0), (0.06, 0.01), (0.12, 0.045)), 0.9 * a[17]),
+    )
+    return [(np.asarray(points), min(depth, 1.0)) for points, depth in folds]
+
+
+def _around(point, *offsets):
+    return np.add(point, offsets)

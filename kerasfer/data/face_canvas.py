@@ -38,7 +38,7 @@ class View:
 
 
 class Canvas:
-    """A picture to draw on in head coordinates, where the face bulges out of the plane like an ellipsoid.
+    """A picture to draw on in head coordinates, where the face bulges like an ellipsoid.
 
     Args:
         size: int, side of the finished picture in pixels.
@@ -67,13 +67,14 @@ class Canvas:
         """Fills the polygon through `points`."""
         self._polygon(self.place(points, lift), colour, alpha)
 
-    def stroke(self, points, colour, width, alpha=1.0, lift=0.0):
-        """Draws a line through `points`; `width` is one number, or one for each point."""
+    def stroke(self, points, colour, width, alpha=1.0, ends=(1.0, 1.0), lift=0.0):
+        """Draws a line through `points`; `ends` are the shares of the width left at its ends."""
         middle = self.place(points, lift)
         along = np.empty_like(middle)
         along[1:-1] = middle[2:] - middle[:-2]
         along[0], along[-1] = middle[1] - middle[0], middle[-1] - middle[-2]
-        half_width = 0.5 * self._scale * width / np.maximum(np.hypot(*along.T), 1e-6)
+        half_width = 0.5 * self._scale * width * _taper(len(points), *ends)
+        half_width /= np.maximum(np.hypot(*along.T), 1e-6)
         across = along[:, ::-1] * (-1, 1) * half_width[:, None]
         self._polygon(np.concatenate([middle + across, (middle - across)[::-1]]), colour, alpha)
 
@@ -81,9 +82,9 @@ class Canvas:
         """Fills an ellipse; `radius` is one number or one for each axis."""
         self.fill(centre + radius * circle(16), colour, alpha, lift)
 
-    def capsule(self, start, end, width, colour):
-        """Draws a straight line with round ends, flat in front of the face."""
-        ends = self.place(np.array([start, end]), lift=0.3)
+    def capsule(self, start, end, width, colour, lift=0.0):
+        """Draws a straight line with round ends."""
+        ends = self.place(np.array([start, end]), lift)
         radius = 0.5 * self._scale * width
         for x, y in ends:
             self._pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
@@ -102,13 +103,6 @@ def smooth(points, closed=False):
     return _catmull_rom(len(points), closed) @ points
 
 
-@lru_cache
-def taper(n, start=0.0, end=0.0):
-    """Widths of a stroke of `n` points that is 1 in the middle and thins out to its ends, `(n,)`."""
-    along = np.linspace(-1, 1, n)
-    return 1 - np.where(along < 0, 1 - start, 1 - end) * along**2
-
-
 def mix(colour, other, share):
     """Blends two RGB tuples; `share` of the other one, in [0, 1]."""
     return tuple(round(a + share * (b - a)) for a, b in zip(colour, other, strict=True))
@@ -119,6 +113,13 @@ def circle(n):
     """Points on the unit circle, `(n, 2)`."""
     angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return np.column_stack([np.cos(angle), np.sin(angle)])
+
+
+@lru_cache
+def _taper(n, start, end):
+    """Widths `(n,)` of a stroke that is 1 wide in the middle."""
+    along = np.linspace(-1, 1, n)
+    return 1 - np.where(along < 0, 1 - start, 1 - end) * along**2
 
 
 @lru_cache

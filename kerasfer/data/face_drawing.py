@@ -3,9 +3,10 @@
 import numpy as np
 
 from kerasfer.data import face_anatomy as anatomy
-from kerasfer.data.face_canvas import circle, mix, smooth, taper
+from kerasfer.data.face_canvas import circle, mix, smooth
 
 SIDES = (-1, 1)
+THIN = (0.0, 0.0)  # both ends of a stroke run out
 WHITE, DARK = (248, 246, 242), (38, 26, 28)
 
 HAIRLINE_X = np.array([-1.0, -0.88, -0.5, 0.0, 0.5, 0.88, 1.0])  # shares of the head's half width
@@ -110,10 +111,8 @@ def paint_front_hair(canvas, person):
     shadow = np.concatenate([hairline + (0, 0.035), crown])
     canvas.fill(shadow * mirror, mix(person.skin, DARK, 0.35), 0.3)
     canvas.fill(np.concatenate([hairline, crown]) * mirror, person.hair)
-    gloss = smooth(
-        np.array([(-0.60 * width, -0.86), (-0.13 * width, -0.95), (0.40 * width, -0.90)])
-    )
-    canvas.stroke(gloss * mirror, mix(person.hair, WHITE, 0.35), 0.07 * taper(len(gloss)), 0.6)
+    gloss = smooth(np.array([(-0.60, -0.86), (-0.13, -0.95), (0.40, -0.90)])) * (width, 1)
+    canvas.stroke(gloss * mirror, mix(person.hair, WHITE, 0.35), 0.07, 0.6, THIN)
 
 
 def paint_beard(canvas, person, left, right):
@@ -137,16 +136,15 @@ def paint_beard(canvas, person, left, right):
 def paint_wrinkles(canvas, person, actions, side):
     """Paints the folds of one side, as deep as the action units make them."""
     shade = mix(person.skin, (90, 30, 25), 0.55)
-    cheek = np.array(
-        [side * (person.eye_distance + 0.08), 0.24 - 0.05 * actions[6] - 0.04 * actions[12]]
-    )
+    cheek_level = 0.24 - 0.05 * actions[6] - 0.04 * actions[12]
+    cheek = np.array([side * (person.eye_distance + 0.08), cheek_level])
     blush = mix(person.skin, (225, 70, 70), 0.5)
     for radius in ((0.19, 0.14), (0.13, 0.09)):
         canvas.disc(cheek, radius, blush, 0.05 + 0.11 * actions[6] * actions[12])
     for points, depth in anatomy.wrinkles(person, actions):
         if depth > 0.1:
             curve = smooth(points) * (side, 1)
-            canvas.stroke(curve, shade, 0.032 * taper(len(curve)), 0.95 * depth)
+            canvas.stroke(curve, shade, 0.032, 0.95 * depth, THIN)
 
 
 def paint_nose(canvas, person, left, right):
@@ -154,11 +152,11 @@ def paint_nose(canvas, person, left, right):
     shade = mix(person.skin, (80, 30, 25), 0.45)
     wings = [anatomy.nose(person, left) * (-1, 1), anatomy.nose(person, right)]
     ridge = np.array([(0.075, person.eye_level), (0.045, 0.05), (0.06, person.nose_level - 0.1)])
-    canvas.stroke(smooth(ridge * (person.hair_side, 1)), shade, 0.035 * taper(11), 0.35, lift=0.06)
+    canvas.stroke(smooth(ridge * (person.hair_side, 1)), shade, 0.035, 0.35, THIN, lift=0.06)
     tip = np.array([0.0, wings[0][1, 1] - 0.03])
     canvas.disc(tip, (0.075, 0.06), mix(person.skin, WHITE, 0.35), 0.35, lift=0.08)
     for wing in wings:
-        canvas.stroke(smooth(wing), shade, 0.034 * taper(16, 0.2, 0.6), 0.9, lift=0.06)
+        canvas.stroke(smooth(wing), shade, 0.034, 0.9, (0.2, 0.6), lift=0.06)
         canvas.disc(wing[3] + (0, 0.005), (0.042, 0.022), mix(shade, DARK, 0.6), 0.9, lift=0.06)
 
 
@@ -169,28 +167,31 @@ def paint_mouth(canvas, person, left, right):
     lips = mix(mix(person.skin, (190, 40, 60), 0.42), DARK, 0.08)
     canvas.fill(np.concatenate([upper_lip, upper_edge[::-1]]), mix(lips, DARK, 0.15))
     canvas.fill(np.concatenate([lower_edge, lower_lip[::-1]]), lips)
-    opening = np.concatenate([upper_edge, lower_edge[::-1]])
-    gap = (lower_edge[:, 1] - upper_edge[:, 1]).max()
-    if gap > 0.035:
-        canvas.fill(opening, (70, 18, 26))
-        x = lower_edge[:, 0]
-        tongue = np.column_stack([x, np.maximum(lower_edge[:, 1] - 0.10, upper_edge[:, 1])])
-        canvas.fill(np.concatenate([tongue, lower_edge[::-1]])[3:-3], (190, 75, 80), 0.9)
-        teeth = 0.035 + 0.05 * max(left[10], left[12], left[20])
-        teeth = np.column_stack([x, np.minimum(upper_edge[:, 1] + teeth, lower_edge[:, 1])])
-        canvas.fill(np.concatenate([upper_edge, teeth[::-1]]), WHITE)
-        bared = max(left[16], left[20])
-        if bared > 0.2:
-            teeth = np.column_stack(
-                [x, np.maximum(lower_edge[:, 1] - 0.06 * bared, upper_edge[:, 1])]
-            )
-            canvas.fill(np.concatenate([teeth, lower_edge[::-1]]), mix(WHITE, DARK, 0.1))
+    if np.max(lower_edge - upper_edge) > 0.035:
+        drawn = max(actions[unit] for actions in (left, right) for unit in (10, 12, 20))
+        bared = max(actions[unit] for actions in (left, right) for unit in (16, 20))
+        paint_teeth(canvas, upper_edge, lower_edge, 0.035 + 0.05 * drawn, 0.06 * bared)
         canvas.stroke(upper_edge, mix(lips, DARK, 0.5), 0.018, 0.8)
     else:
         line = (upper_edge + lower_edge) / 2
-        canvas.stroke(line, mix(lips, DARK, 0.65), 0.026 * taper(len(line), 0.6, 0.6))
+        canvas.stroke(line, mix(lips, DARK, 0.65), 0.026, ends=(0.6, 0.6))
     chin = np.array([(-0.12, 0.0), (0.0, 0.02), (0.12, 0.0)]) + (0, curves.lower_lip[3, 1] + 0.05)
-    canvas.stroke(smooth(chin), mix(person.skin, DARK, 0.3), 0.03 * taper(11), 0.35)
+    canvas.stroke(smooth(chin), mix(person.skin, DARK, 0.3), 0.03, 0.35, THIN)
+
+
+def paint_teeth(canvas, upper_edge, lower_edge, upper_teeth, lower_teeth):
+    """Paints the inside of the mouth: tongue, and both rows of teeth as far as they show."""
+    x, top, bottom = upper_edge[:, 0], upper_edge[:, 1], lower_edge[:, 1]
+
+    def fill_between(upper, lower, colour):
+        outline = np.concatenate([np.column_stack([x, upper]), np.column_stack([x, lower])[::-1]])
+        canvas.fill(outline, colour)
+
+    fill_between(top, bottom, (70, 18, 26))
+    fill_between(np.maximum(bottom - 0.10, top), bottom, (178, 70, 75))
+    fill_between(top, np.minimum(top + upper_teeth, bottom), WHITE)
+    if lower_teeth > 0.01:
+        fill_between(np.maximum(bottom - lower_teeth, top), bottom, mix(WHITE, DARK, 0.1))
 
 
 def paint_eye(canvas, person, actions, side):
@@ -209,19 +210,16 @@ def paint_eye(canvas, person, actions, side):
         canvas.fill(ball * mirror, colour)
     if np.max(lower - upper) > 0.06:
         canvas.disc(centre * mirror + (-0.028, -0.022), 0.02, WHITE)
-    n = len(upper)
-    canvas.stroke((upper - (0, 0.045)) * mirror, shade, 0.02 * taper(n), 0.6)
-    canvas.stroke(lower * mirror, mix(shade, DARK, 0.3), 0.016 * taper(n), 0.8)
-    canvas.stroke(upper * mirror, DARK, 0.036 * taper(n, 0.3, 0.8))
+    canvas.stroke((upper - (0, 0.045)) * mirror, shade, 0.02, 0.6, THIN)
+    canvas.stroke(lower * mirror, mix(shade, DARK, 0.3), 0.016, 0.8, THIN)
+    canvas.stroke(upper * mirror, DARK, 0.036, ends=(0.3, 0.8))
 
 
 def paint_brow(canvas, person, actions, side):
     """Paints a brow that thins out towards the temple."""
-    curve = smooth(anatomy.brow(person, actions))
-    width = person.brow_thickness * np.interp(
-        np.linspace(0, 1, len(curve)), (0, 0.25, 1), (0.7, 1.1, 0.35)
-    )
-    canvas.stroke(curve * (side, 1), mix(person.hair, DARK, 0.3), width, 0.95)
+    curve = smooth(anatomy.brow(person, actions)) * (side, 1)
+    colour = mix(person.hair, DARK, 0.3)
+    canvas.stroke(curve, colour, person.brow_thickness, 0.95, ends=(0.75, 0.25))
 
 
 def paint_glasses(canvas, person, lens=None):
@@ -232,20 +230,17 @@ def paint_glasses(canvas, person, lens=None):
     if person.glasses == "square":
         frame = np.sign(frame) * np.abs(frame) ** 0.55
     reach = (0.215, 0.17) if lens is None else (0.265, 0.215)
-    middle = np.array([person.eye_distance, person.eye_level + 0.01])
+    across, down = person.eye_distance, person.eye_level + 0.01
     for side in SIDES:
-        rim = (middle + frame * reach) * (side, 1)
+        middle = np.array([side * across, down])
+        rim = middle + frame * reach
         if lens is not None:
             canvas.fill(rim, lens, lift=0.06)
             glint = np.array([(-0.12, 0.06), (0.0, -0.10), (0.04, -0.10), (-0.08, 0.08)])
-            canvas.fill(glint + middle * (side, 1), WHITE, 0.25, lift=0.06)
+            canvas.fill(middle + glint, WHITE, 0.25, lift=0.06)
         canvas.stroke(np.concatenate([rim, rim[:2]]), DARK, 0.03, lift=0.06)
-        temple = np.array(
-            [(middle[0] + reach[0], middle[1] - 0.04), (1.02 * person.head_width, middle[1] - 0.05)]
-        )
-        canvas.stroke(temple * (side, 1), DARK, 0.035, lift=0.02)
-    inner = middle[0] - reach[0]
-    bridge = np.array(
-        [(-inner, middle[1] - 0.03), (0.0, middle[1] - 0.06), (inner, middle[1] - 0.03)]
-    )
+        temple = [(across + reach[0], down - 0.04), (1.02 * person.head_width, down - 0.05)]
+        canvas.stroke(np.array(temple) * (side, 1), DARK, 0.035, lift=0.02)
+    inner = across - reach[0]
+    bridge = np.array([(-inner, down - 0.03), (0.0, down - 0.06), (inner, down - 0.03)])
     canvas.stroke(smooth(bridge), DARK, 0.032, lift=0.1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kerasfer.data.face_canvas import mix, smooth, taper
+from kerasfer.data.face_canvas import mix, smooth
 from kerasfer.data.face_drawing import DARK, SIDES, paint_glasses
 
 
@@ -25,28 +25,25 @@ def paint_mask(canvas, person):
     canvas.stroke(smooth(outline[[1, 0, -1]]), binding, 0.05, lift=0.04)
     for y in (0.38, 0.56, 0.74):
         pleat = np.array([(-0.76 * width, y - 0.02), (0.0, y + 0.05), (0.76 * width, y - 0.02)])
-        canvas.stroke(
-            smooth(pleat), mix(cloth, DARK, 0.35), 0.03 * taper(11, 0.4, 0.4), 0.7, lift=0.04
-        )
+        canvas.stroke(smooth(pleat), mix(cloth, DARK, 0.35), 0.03, 0.7, (0.4, 0.4), lift=0.04)
 
 
 def paint_hand(canvas, person):
     """Hides the mouth behind the fingers of a hand that comes from below."""
     side = person.hair_side
     skin, fold = mix(person.skin, (255, 225, 205), 0.12), mix(person.skin, DARK, 0.42)
+    nail = mix(skin, (255, 235, 235), 0.5)
     level = person.mouth_level
     thumb_side = [(0.30, level), (0.62, level - 0.22), (0.86, level + 0.10)]
     palm = np.array([*thumb_side, (0.92, 1.9), (0.25, 1.9), (0.22, level + 0.42)])
     canvas.fill(smooth(palm * (side, 1), closed=True), fold, lift=0.3)
     canvas.fill(smooth(palm * (0.97 * side, 0.99), closed=True), skin, lift=0.3)
-    for i, reach in enumerate((-0.38, -0.50, -0.47, -0.34)):
-        tip = (side * reach, level - 0.17 + 0.155 * i)
-        knuckle = (side * 0.62, level - 0.10 + 0.17 * i)
-        canvas.capsule(knuckle, tip, 0.18, fold)
-        canvas.capsule(knuckle, tip, 0.155, skin)
-        canvas.disc(
-            np.add(tip, (-0.02 * side, 0)), (0.05, 0.04), mix(skin, (255, 235, 235), 0.5), lift=0.3
-        )
+    for i, reach in enumerate((-0.46, -0.55, -0.52, -0.40)):
+        tip = (side * reach, level - 0.16 + 0.145 * i)
+        knuckle = (side * 0.62, level - 0.08 + 0.145 * i)
+        canvas.capsule(knuckle, tip, 0.18, fold, lift=0.3)
+        canvas.capsule(knuckle, tip, 0.155, skin, lift=0.3)
+        canvas.disc(np.add(tip, (-0.02 * side, 0.0)), (0.05, 0.04), nail, lift=0.3)
 
 
 OCCLUDERS = {"sunglasses": paint_sunglasses, "mask": paint_mask, "hand": paint_hand}

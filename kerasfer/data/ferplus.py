@@ -10,7 +10,6 @@ The two files are joined by row order: the numbers in `Image name` have gaps.
 """
 
 import csv
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +52,8 @@ def load(data_dir, *, labels="argmax8"):
         DataError: a file is missing or damaged, or the two do not belong together.
     """
     if labels not in LABEL_RULES:
-        close = get_close_matches(str(labels), LABEL_RULES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise RecipeError(
-            f"data.labels must be one of {', '.join(LABEL_RULES)}. Received: {labels!r}.{hint}"
+            f"data.labels must be one of {', '.join(LABEL_RULES)}. Received: {labels!r}."
         )
     path = Path(data_dir) / "ferplus" / "fer2013new.csv"
     if not path.is_file():

@@ -9,7 +9,6 @@
 
 import warnings
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
@@ -68,10 +67,8 @@ def make_folds(samples, protocol=None, *, seed=0, num_folds=10, validation_fract
     """
     protocol = samples.protocol if protocol is None else protocol
     if protocol not in PROTOCOLS:
-        close = get_close_matches(str(protocol), PROTOCOLS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise RecipeError(
-            f"data.protocol must be one of {', '.join(PROTOCOLS)}. Received: {protocol!r}.{hint}"
+            f"data.protocol must be one of {', '.join(PROTOCOLS)}. Received: {protocol!r}."
         )
     if num_folds < 3:
         raise ValueError(

@@ -1,11 +1,11 @@
 """Draws faces that show the seven basic expressions, from a seed.
 
-A small world for the quickstart, the tests and the studies of blur and occlusion: every face is another person in
-another pose and light, and what tells the expressions apart are the facial action units alone.
+A small world for the quickstart, the tests and the studies of blur and occlusion: every face is
+another person in another pose and light; only the action units tell the expressions apart.
 """
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import ImageFilter
 
 from kerasfer.data.face_anatomy import ACTION_UNITS, Actions, Person
 from kerasfer.data.face_canvas import Canvas, View
@@ -78,9 +78,10 @@ def load(
 ):
     """Draws a balanced dataset of faces: 70 % to train, 10 % to validate, 20 % to test.
 
-    Face number i depends on the seed and i alone, so a larger dataset begins with the smaller one. Every face is
-    another person. With `blur` or `occlusion` the faces of the altered splits are those of the clear dataset, only
-    blurred or partly hidden: compare the two to learn what a model needs to see.
+    Face number i depends on the seed and i alone, so a larger dataset begins with the smaller one.
+    Every face is another person. With `blur` or `occlusion` the faces of the altered splits are
+    those of the clear dataset, only blurred or partly hidden: compare the two to learn what a model
+    needs to see.
 
     Args:
         data_dir: not used, nothing is read; every dataset takes it.
@@ -127,7 +128,8 @@ def load(
 def draw_face(rng, expression, size=48, *, intensity=None, blur=None, occlusion=None):
     """Draws one face of a random person in a random pose and light.
 
-    Generators in the same state draw the same person and picture, whatever the expression and the options.
+    Generators in the same state draw the same person, pose and light, whatever the expression and
+    the options.
 
     Args:
         rng: `numpy.random.Generator`.
@@ -145,6 +147,7 @@ def draw_face(rng, expression, size=48, *, intensity=None, blur=None, occlusion=
 
     Example: one person with every expression, side by side.
 
+    >>> from PIL import Image
     >>> faces = [draw_face(np.random.default_rng(3), name, 96) for name in EXPRESSIONS]
     >>> Image.fromarray(np.concatenate(faces, axis=1)).size
     (672, 96)
@@ -206,7 +209,7 @@ def random_view(rng):
 
 
 def random_actions(rng, expression, intensity=None):
-    """Draws how someone shows an expression: `Actions` of the left and the right half of the face."""
+    """Draws how someone shows an expression: `Actions` of the left and right half of the face."""
     way = pick(rng, EXPRESSIONS[expression])
     drawn = rng.uniform(0.5, 1.0)
     intensity = drawn if intensity is None else intensity

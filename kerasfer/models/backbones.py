@@ -1,0 +1,154 @@
+"""Feature extractors: keras-hub's ResNets, with a stem for small pictures, or any `keras.Model`."""
+
+import os
+from pathlib import Path
+
+import keras
+
+from kerasfer.errors import RunError
+
+STEMS = ("imagenet", "small")
+STAGES = ("P2", "P3", "P4", "P5")
+
+# Block counts, and the timm checkpoint with torchvision's ImageNet weights.
+RESNETS = {
+    "resnet18": ((2, 2, 2, 2), "hf://timm/resnet18.tv_in1k"),
+    "resnet34": ((3, 4, 6, 3), "hf://timm/resnet34.tv_in1k"),
+}
+
+# Pictures come as RGB in [0, 255]; these are ImageNet's mean and deviation in [0, 1].
+_MEAN = (0.485, 0.456, 0.406)
+_DEVIATION = (0.229, 0.224, 0.225)
+
+
+def preprocessing():
+    """Returns the layer that turns RGB in [0, 255] into what ImageNet's weights expect."""
+    return keras.layers.Rescaling(
+        scale=[1 / (255 * deviation) for deviation in _DEVIATION],
+        offset=[-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)],
+        name="preprocessing",
+    )
+
+
+def make_backbone(backbone, image_size, weights=None, stem="imagenet", stages=("P5",), name=None):
+    """Builds a feature extractor: pictures → the feature map of one stage.
+
+    The result is a plain functional model, so that a saved model needs no keras-hub to load.
+
+    Args:
+        backbone: `"resnet18"`, `"resnet34"`, or a built `keras.Model` that takes `(batch,
+            image_size, image_size, 3)` and returns a feature map; KerasCV's backbones are such.
+            A model is taken as it is: `weights` and `stem` must keep their defaults, and each of
+            `stages` must be `"P5"`, its output.
+        image_size: Side of the pictures, in pixels.
+        weights: `None` for random ones, `"imagenet"`, a keras-hub preset (`"hf://timm/…"`), or the
+            path of a folder with a timm checkpoint (`config.json`, `model.safetensors`) or a
+            keras-hub preset, which needs no network.
+        stem: `"imagenet"`: 7 × 7 with stride 2, then max-pooling; a side of 224 becomes 7. Or
+            `"small"`: 3 × 3 with stride 1 and no pooling; a side of 48 becomes 6. The 3 × 3
+            kernel is always random, since ImageNet's does not fit.
+        stages: Which feature maps to return, of `"P2"` (the finest) to `"P5"` (the last).
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model`: `(batch, image_size, image_size, 3)`, preprocessed → `(batch, h, w, c)`,
+        or a list of these where there are several stages.
+
+    Raises:
+        ValueError: Where an argument is unknown or does not go with a model.
+        RunError: Where the weights cannot be had.
+
+    Example:
+        >>> make_backbone("resnet18", 48, stem="small").output_shape
+        (None, 6, 6, 512)
+    """
+    if isinstance(backbone, keras.Model):
+        if (weights, stem, set(stages)) != (None, "imagenet", {"P5"}):
+            raise ValueError(
+                "A backbone that is a `keras.Model` is used as it is, up to its output P5. "
+                f"Received: weights={weights!r}, stem={stem!r}, stages={stages}."
+            )
+        output = backbone.outputs[0]
+        return keras.Model(backbone.inputs, _one_or_all([output for _ in stages]), name=name)
+    for argument, value, known in (
+        ("backbone", backbone, RESNETS),
+        ("stem", stem, STEMS),
+        *(("stage", stage, STAGES) for stage in stages),
+    ):
+        if value not in known:
+            raise ValueError(
+                f"`{argument}` must be one of {', '.join(known)}. Received: {value!r}."
+            )
+    resnet = _resnet(backbone, image_size, weights)
+    outputs = _one_or_all([resnet.pyramid_outputs[stage] for stage in stages])
+    model = keras.Model(resnet.input, outputs, name=name)
+    return _with_small_stem(model, weights) if stem == "small" else model
+
+
+def _one_or_all(outputs):
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _resnet(name, image_size, weights):
+    from keras_hub.models import ResNetBackbone  # Slow to import, and only this needs it.
+
+    blocks, imagenet = RESNETS[name]
+    image_shape = (image_size, image_size, 3)
+    if weights is None:
+        return ResNetBackbone(
+            input_conv_filters=[64],
+            input_conv_kernel_sizes=[7],
+            stackwise_num_filters=[64, 128, 256, 512],
+            stackwise_num_blocks=list(blocks),
+            stackwise_num_strides=[1, 2, 2, 2],
+            block_type="basic_block",
+            image_shape=image_shape,
+            data_format="channels_last",
+        )
+    preset = imagenet if weights == "imagenet" else os.path.expanduser(weights)
+    if "://" not in preset and _looks_like_path(weights) and not Path(preset).is_dir():
+        raise RunError(
+            f"model.weights must be null, imagenet, a keras-hub preset or a folder with a timm "
+            f"checkpoint (config.json, model.safetensors). Received: {weights}, which is no folder."
+        )
+    try:
+        resnet = ResNetBackbone.from_preset(
+            preset, image_shape=image_shape, data_format="channels_last"
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise RunError(
+            f"The weights {weights!r} of {name} could not be loaded from {preset}: {reason} "
+            "Without a network, set model.weights to a folder that holds that checkpoint."
+        ) from error
+    if tuple(resnet.stackwise_num_blocks) != blocks or resnet.block_type != "basic_block":
+        raise RunError(
+            f"The weights {weights!r} must be of a {name}, with blocks {blocks}. Received: "
+            f"{resnet.block_type}s {tuple(resnet.stackwise_num_blocks)}."
+        )
+    return resnet
+
+
+def _looks_like_path(weights):
+    return weights != "imagenet" and (os.sep in weights or weights.startswith((".", "~")))
+
+
+def _with_small_stem(model, weights):
+    """Rebuilds a ResNet with a 3 × 3 convolution of stride 1 and no pooling before the stages."""
+
+    def small(layer):
+        config = layer.get_config()
+        if layer.name == "conv1_pad":
+            config["padding"] = 1
+        elif layer.name == "conv1_conv":
+            config.update(kernel_size=3, strides=1)
+        elif layer.name in ("pool1_pad", "pool1_pool"):
+            return keras.layers.Identity(name=layer.name)
+        return layer.__class__.from_config(config)
+
+    clone = keras.models.clone_model(model, clone_function=small)
+    if weights is not None:
+        for layer in clone.layers:
+            if layer.name != "conv1_conv":
+                layer.set_weights(model.get_layer(layer.name).get_weights())
+    return clone

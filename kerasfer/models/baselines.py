@@ -1,0 +1,50 @@
+import keras
+
+from kerasfer.models.backbones import make_backbone, preprocessing
+from kerasfer.models.heads import classify
+
+
+def resnet18(class_names, image_size=224, weights=None, stem="imagenet", frozen=False, dropout=0.0):
+    """Builds a plain ResNet18 classifier, as `classifier` with `backbone="resnet18"`."""
+    return classifier(class_names, image_size, "resnet18", weights, stem, frozen, dropout)
+
+
+def resnet34(class_names, image_size=224, weights=None, stem="imagenet", frozen=False, dropout=0.0):
+    """Builds a plain ResNet34 classifier, as `classifier` with `backbone="resnet34"`."""
+    return classifier(class_names, image_size, "resnet34", weights, stem, frozen, dropout)
+
+
+def classifier(
+    class_names,
+    image_size=224,
+    backbone="resnet18",
+    weights=None,
+    stem="imagenet",
+    frozen=False,
+    dropout=0.0,
+):
+    """Builds backbone → average pooling → softmax, the first-order baseline of both papers.
+
+    Args:
+        class_names: One string a class.
+        image_size: Side of the pictures, in pixels.
+        backbone: As in `kerasfer.models.make_backbone`.
+        weights: As in `make_backbone`.
+        stem: As in `make_backbone`.
+        frozen: Whether the backbone's weights are kept as they are.
+        dropout: Share of features dropped before the classifier, in [0, 1).
+
+    Returns:
+        A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
+        probabilities `(batch, num_classes)`.
+
+    Example:
+        >>> classifier(("happy", "sad"), image_size=48, stem="small")
+    """
+    pictures = keras.Input((image_size, image_size, 3), name="pictures")
+    extractor = make_backbone(backbone, image_size, weights, stem, name="backbone")
+    extractor.trainable = not frozen
+    features = keras.layers.GlobalAveragePooling2D(name="features")(
+        extractor(preprocessing()(pictures))
+    )
+    return keras.Model(pictures, classify(features, class_names, dropout), name="classifier")

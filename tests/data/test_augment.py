@@ -1,0 +1,118 @@
+import math
+
+import numpy as np
+import pytest
+
+from kerasfer.data.augment import Augment, views, warp
+from kerasfer.data.pictures import resize
+
+NOISE = np.random.default_rng(0).integers(0, 256, (48, 48), dtype="uint8")
+ALL = {"flip": True, "crop": 0.7, "shift": 0.1, "rotation": 15, "erasing": 0.5, "mixup": 0.2}
+
+
+def smooth(height, width):
+    y, x = np.mgrid[:height, :width]
+    return (127 + 60 * np.sin(x / width * 7) + 60 * np.cos(y / height * 5)).astype("uint8")
+
+
+def test_the_whole_picture_stays_what_it_is():
+    np.testing.assert_array_equal(warp(NOISE, 48), NOISE)
+    np.testing.assert_array_equal(warp(NOISE, 48, flip=True), NOISE[:, ::-1])
+    np.testing.assert_array_equal(warp(smooth(490, 640), 48), resize(smooth(490, 640), 48))
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_quarter_turns(turns):
+    turned = warp(NOISE, 48, angle=turns * math.pi / 2)
+    np.testing.assert_allclose(turned, np.rot90(NOISE, turns).astype(int), atol=1)
+
+
+def test_a_shift_repeats_the_edge():
+    shifted = warp(NOISE, 48, centre=(0.5 + 6 / 48, 0.5))
+    np.testing.assert_array_equal(shifted[:, :42], NOISE[:, 6:])
+    np.testing.assert_array_equal(shifted[:, 42:], np.repeat(NOISE[:, 47:], 6, axis=1))
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (490, 640), (30, 20)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_affine_map_agrees_with_resizing(shape, flip):
+    window = {"centre": (0.55, 0.45), "side": 0.8, "flip": flip}
+    straight = warp(smooth(*shape), 48, **window)
+    turned = warp(smooth(*shape), 48, angle=1e-9, **window)
+    np.testing.assert_allclose(turned[1:-1, 1:-1], straight[1:-1, 1:-1].astype(int), atol=4)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_each_variation_varies_and_repeats(name, channels):
+    pictures = np.random.default_rng(1).integers(0, 256, (16, 48, 48, *channels), dtype="uint8")
+    augment = Augment(**{name: ALL[name]})
+    varied, again = (augment(pictures, 48, np.random.default_rng(5)) for _ in range(2))
+    assert varied.shape == pictures.shape
+    assert varied.dtype == np.uint8
+    np.testing.assert_array_equal(varied, again)
+    assert (varied == pictures).all() == (name == "mixup")  # mixup works on the batch
+
+
+def test_nothing_asked_nothing_varied():
+    np.testing.assert_array_equal(Augment()([NOISE], 48, np.random.default_rng(0))[0], NOISE)
+
+
+def test_the_draws_of_one_variation_do_not_depend_on_the_others():
+    pictures = np.stack([NOISE] * 32)
+    flipped = Augment(flip=True)(pictures, 48, np.random.default_rng(7))
+    both = Augment(flip=True, crop=0.999)(pictures, 48, np.random.default_rng(7))
+    mirrored = (flipped != pictures).any(axis=(1, 2))
+    assert 4 < mirrored.sum() < 28
+    distances = [
+        np.abs(both - side.astype(float)).mean(axis=(1, 2)) for side in (flipped, pictures)
+    ]
+    np.testing.assert_array_equal(distances[0][mirrored] < distances[1][mirrored], True)
+
+
+def test_erasing_fills_one_rectangle_within_bounds():
+    erased = Augment(erasing=1.0)(np.full((50, 48, 48), 7, "uint8"), 48, np.random.default_rng(0))
+    for picture in erased:
+        rows, columns = np.nonzero(picture != 7)
+        area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        assert 0.01 < area / 48**2 < 0.4
+
+
+def test_mixup_blends_images_and_labels_alike():
+    images, labels = np.eye(4, dtype="float32"), np.eye(4, dtype="float32")
+    mixed_images, mixed_labels = Augment(mixup=1.0).mix(images, labels, np.random.default_rng(0))
+    np.testing.assert_array_equal(mixed_images, mixed_labels)
+    np.testing.assert_allclose(mixed_labels.sum(axis=1), 1, rtol=1e-6)
+    assert mixed_images.dtype == np.float32
+    assert not np.array_equal(mixed_images, images)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"crop": 0}, {"crop": 1.5}, {"shift": 1}, {"rotation": -1}, {"erasing": 2}, {"mixup": -1}],
+)
+def test_numbers_outside_their_range_are_refused(bad):
+    (name,) = bad
+    with pytest.raises(ValueError, match=f"`{name}` must be .* Received: {name}="):
+        Augment(**bad)
+
+
+def test_views_by_hand():
+    images = np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 3)).astype("float32")
+    assert views(images, "none")[0] is images
+    np.testing.assert_array_equal(views(images, "flip")[1], images[:, :, ::-1])
+    with pytest.raises(ValueError, match="`tta` must be"):
+        views(images, "five_crop")
+
+
+def test_ten_crop_agrees_with_pillow():
+    from PIL import Image
+
+    crops = views(NOISE[None, :, :, None].astype("float32"), "ten_crop")
+    assert [crop.shape for crop in crops] == [(1, 48, 48, 1)] * 10
+    for crop, (x, y) in zip(crops, [(0, 0), (6, 0), (0, 6), (6, 6), (3, 3)], strict=False):
+        expected = Image.fromarray(NOISE.astype("float32")).resize(
+            (48, 48), Image.Resampling.BILINEAR, box=(x, y, x + 42, y + 42)
+        )
+        np.testing.assert_allclose(crop[0, :, :, 0], expected, atol=1e-3)
+    np.testing.assert_array_equal(crops[5], crops[0][:, :, ::-1])

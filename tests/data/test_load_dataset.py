@@ -1,0 +1,30 @@
+import pytest
+
+from kerasfer.data import DATASETS, load_dataset
+from kerasfer.errors import DataError, RecipeError
+
+
+def test_datasets_are_listed():
+    assert {"ckplus", "fer2013", "ferplus", "folder", "synthetic"} <= set(DATASETS)
+
+
+def test_an_unknown_dataset_suggests_the_nearest():
+    with pytest.raises(RecipeError, match="Received: 'fer2103'. Did you mean 'fer2013'"):
+        load_dataset("fer2103")
+
+
+def test_an_option_of_another_dataset_is_refused():
+    with pytest.raises(RecipeError, match="ferplus takes no option 'neutral'. It takes: labels."):
+        load_dataset("ferplus", neutral=True)
+    with pytest.raises(RecipeError, match="fer2013 takes no option 'path'. It takes: none."):
+        load_dataset("fer2013", path="x")
+
+
+def test_the_folder_comes_from_the_argument_or_the_environment(tree, tmp_path, monkeypatch):
+    tree("faces/happy/0.png", "faces/happy/1.png", "faces/sad/0.png", "faces/sad/1.png")
+    assert len(load_dataset("folder", tmp_path, path="faces")) == 4
+    monkeypatch.setenv("KERASFER_DATA", str(tmp_path))
+    assert len(load_dataset("folder", path="faces")) == 4
+    monkeypatch.delenv("KERASFER_DATA")
+    with pytest.raises(DataError, match="data/faces was not found"):
+        load_dataset("folder", path="faces")
