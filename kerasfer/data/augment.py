@@ -110,18 +110,12 @@ def warp(picture, size, centre=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
         flip: whether to mirror the window left to right.
     """
     height, width = picture.shape[:2]
-    x, y, half = centre[0] * width, centre[1] * height, side / 2
-    left, top, right, bottom = (
-        x - half * width,
-        y - half * height,
-        x + half * width,
-        y + half * height,
-    )
-    if angle == 0 and left >= 0 and top >= 0 and right <= width and bottom <= height:
+    x, y = centre[0] * width, centre[1] * height
+    half_width, half_height = side * width / 2, side * height / 2
+    box = (x - half_width, y - half_height, x + half_width, y + half_height)
+    if angle == 0 and min(box) >= 0 and box[2] <= width and box[3] <= height:
         # The filter of `pictures.resize`, so that training and evaluation see the same sharpness.
-        image = Image.fromarray(picture).resize(
-            (size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom)
-        )
+        image = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box=box)
         return np.asarray(image)[:, :: -1 if flip else 1]
 
     # An affine map does not filter: what shrinks by half or more is averaged first.

@@ -38,9 +38,9 @@ def paint_hand(canvas, person):
     palm = np.array([*thumb_side, (0.92, 1.9), (0.25, 1.9), (0.22, level + 0.42)])
     canvas.fill(smooth(palm * (side, 1), closed=True), fold, lift=0.3)
     canvas.fill(smooth(palm * (0.97 * side, 0.99), closed=True), skin, lift=0.3)
-    for i, reach in enumerate((-0.46, -0.55, -0.52, -0.40)):
-        tip = (side * reach, level - 0.16 + 0.145 * i)
-        knuckle = (side * 0.62, level - 0.08 + 0.145 * i)
+    for i, reach in enumerate((-0.48, -0.56, -0.53, -0.41)):
+        tip = (side * reach, level - 0.19 + 0.155 * i)
+        knuckle = (side * 0.62, level - 0.11 + 0.155 * i)
         canvas.capsule(knuckle, tip, 0.18, fold, lift=0.3)
         canvas.capsule(knuckle, tip, 0.155, skin, lift=0.3)
         canvas.disc(np.add(tip, (-0.02 * side, 0.0)), (0.05, 0.04), nail, lift=0.3)

@@ -114,7 +114,7 @@ class Batches(keras.utils.PyDataset):
         self.on_bad_image = on_bad_image
         self.epoch = 0
         self.error = None
-        self._pass_finished = False
+        self._in_pass = self._took_last = False
         self._order = (None, None)  # an epoch and its order
         self._ahead = _Ahead(self._make, workers, max_queue_size) if workers else None
 
@@ -133,18 +133,20 @@ class Batches(keras.utils.PyDataset):
         except DataError as error:
             self.error = self.error or error
             raise
-        self._pass_finished = index == len(self) - 1
+        if index == len(self) - 1:
+            self._took_last = True
         return batch
 
     def on_epoch_begin(self):
-        self._pass_finished = False
+        self._in_pass, self._took_last = True, False
 
     def on_epoch_end(self):
-        # Keras also calls this before the first epoch, and after a first batch that it only looks
-        # at; an epoch is over when its last batch was taken.
-        if self._pass_finished:
+        # Keras also calls this before the first epoch, and looks at a first batch or two to learn
+        # their shapes: a pass is one that began and came to its last batch. Of a single batch, a
+        # look cannot be told from a pass; there the caller has to set `epoch`.
+        if self._in_pass and self._took_last:
             self.epoch += 1
-        self._pass_finished = False
+        self._in_pass = False
 
     def _make(self, epoch, index):
         start = index * self.batch_size

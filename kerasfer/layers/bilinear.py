@@ -50,8 +50,8 @@ class BilinearPool(keras.layers.Layer):
 
     def call(self, inputs):
         map_a, map_b = self._pair(inputs)
-        rows_a = as_rows(linalg.at_least_float32(map_a), self.data_format)
-        rows_b = as_rows(linalg.at_least_float32(map_b), self.data_format)
+        rows_a = as_rows(linalg.as_float(map_a), self.data_format)
+        rows_b = as_rows(linalg.as_float(map_b), self.data_format)
         products = ops.matmul(ops.swapaxes(rows_a, 1, 2), rows_b)
         x = ops.reshape(products, (-1, rows_a.shape[-1] * rows_b.shape[-1]))
         if self.signed_sqrt:

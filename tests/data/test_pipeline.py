@@ -124,6 +124,12 @@ def test_a_resumed_fit_sees_what_an_uninterrupted_one_sees(workers):
     np.testing.assert_allclose(again.layers[0].seen, model.layers[0].seen, rtol=1e-6)
 
 
+def test_fit_counts_the_passes_over_two_batches():
+    batches = Batches(numbered(8), 8, 4)
+    make_model().fit(batches, epochs=2, shuffle=False, verbose=0)
+    assert batches.epoch == 2
+
+
 def test_two_loaders_do_not_interfere():
     alone = [images for images, _ in Batches(noisy(16), 8, 4, augment=ALL, shuffle=True, workers=2)]
     first, second = (
@@ -153,8 +159,10 @@ def test_readers_at_different_places_get_the_same_batches():
     assert not wrong
 
 
-def test_a_pass_given_up_is_not_an_epoch():
-    batches = Batches(numbered(12), 8, 4)
+@pytest.mark.parametrize("num", [8, 12])
+def test_a_pass_given_up_is_not_an_epoch(num):
+    batches = Batches(numbered(num), 8, 4)
+    list(batches)  # TensorFlow looks at two batches
     batches.on_epoch_end()  # Keras does this before the first epoch
     batches.on_epoch_begin()
     batches[0]

@@ -1,0 +1,53 @@
+"""All numerics on symmetric positive definite (SPD) matrices, on `keras.ops`, for every backend.
+
+A function of a symmetric matrix acts on its eigenvalues: f(X) = U f(Σ) Uᵀ. Each one here comes in
+two forms behind `method`: `"eigh"`, one eigendecomposition with an exact gradient, and `"matmul"`,
+matrix products only, for phones, ONNX and XLA.
+
+float16 and bfloat16 are computed in float32; float64 stays float64.
+"""
+
+from kerasfer.linalg.matrices import (
+    as_float,
+    check_square,
+    covariance,
+    shrink,
+    signed_sqrt,
+    unvech,
+    vech,
+    vech_side,
+)
+from kerasfer.linalg.spectral import (
+    METHODS,
+    PENALTY_FORMS,
+    check_method,
+    check_penalty_form,
+    expm,
+    log_eigenvalue_penalty,
+    logm,
+    rectified_logm,
+    rectify,
+)
+from kerasfer.linalg.stiefel import on_stiefel, retract
+
+__all__ = [
+    "METHODS",
+    "PENALTY_FORMS",
+    "as_float",
+    "check_method",
+    "check_penalty_form",
+    "check_square",
+    "covariance",
+    "expm",
+    "log_eigenvalue_penalty",
+    "logm",
+    "on_stiefel",
+    "rectified_logm",
+    "rectify",
+    "retract",
+    "shrink",
+    "signed_sqrt",
+    "unvech",
+    "vech",
+    "vech_side",
+]

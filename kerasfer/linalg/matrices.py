@@ -1,0 +1,104 @@
+"""Matrices as they are: covariances, triangles, and the small helpers of this package."""
+
+import math
+
+import numpy as np
+from keras import backend, ops
+
+
+def covariance(x):
+    """Takes the sample covariance of the rows' entries: (..., n, samples) → (..., n, n).
+
+    Args:
+        x: `(..., n, samples)`: n variables, each observed `samples` times, at least twice.
+
+    Returns:
+        Symmetric positive semi-definite matrices `(..., n, n)`, divided by `samples − 1`.
+    """
+    x = as_float(x)
+    samples = ops.shape(x)[-1]
+    centered = x - ops.mean(x, axis=-1, keepdims=True)
+    return ops.matmul(centered, ops.swapaxes(centered, -2, -1)) / ops.cast(samples - 1, x.dtype)
+
+
+def shrink(x, shrinkage):
+    """Adds `shrinkage` · trace(X) · I, which makes a covariance positive definite."""
+    x = as_float(x)
+    trace = ops.trace(x, axis1=-2, axis2=-1)[..., None, None]
+    return x + shrinkage * trace * identity_like(x)
+
+
+def vech(x):
+    """Lays the upper triangle of symmetric matrices out as vectors, with √2 off the diagonal.
+
+    The factor keeps lengths and angles: ‖vech(X)‖₂ = ‖X‖_F.
+
+    Args:
+        x: Symmetric matrices `(..., n, n)`.
+
+    Returns:
+        Vectors `(..., n(n+1)/2)`, row by row.
+    """
+    size = x.shape[-1]
+    rows, columns = np.triu_indices(size)
+    weights = np.where(rows == columns, 1.0, math.sqrt(2.0))
+    flat = ops.reshape(x, (*ops.shape(x)[:-2], size * size))
+    upper = ops.take(flat, rows * size + columns, axis=-1)
+    return upper * ops.cast(weights, x.dtype)
+
+
+def unvech(x):
+    """Rebuilds the symmetric matrices `(..., n, n)` of the vectors `(..., n(n+1)/2)` of `vech`."""
+    size = vech_side(x.shape[-1])
+    rows, columns = np.triu_indices(size)
+    position = np.zeros((size, size), dtype="int32")
+    position[rows, columns] = position[columns, rows] = np.arange(len(rows))
+    weights = np.where(np.eye(size) == 1, 1.0, math.sqrt(0.5)).reshape(-1)
+    flat = ops.take(x, position.reshape(-1), axis=-1) * ops.cast(weights, x.dtype)
+    return ops.reshape(flat, (*ops.shape(x)[:-1], size, size))
+
+
+def vech_side(length):
+    """Returns n for a vector of n(n+1)/2 entries."""
+    size = (math.isqrt(8 * length + 1) - 1) // 2
+    if size * (size + 1) // 2 != length:
+        raise ValueError(
+            "The last dimension must be n(n+1)/2, the upper triangle of an n × n matrix. "
+            f"Received: {length}."
+        )
+    return size
+
+
+def signed_sqrt(x, epsilon=1e-8):
+    """Takes sign(x) · √|x|, with a slope of at most 1 / (2√epsilon) and of 0 at 0 itself."""
+    return ops.sign(x) * ops.sqrt(ops.abs(x) + epsilon)
+
+
+def symmetrize(x):
+    """Takes (X + Xᵀ) / 2."""
+    return (x + ops.swapaxes(x, -2, -1)) / 2
+
+
+def identity_like(x):
+    """Returns the identity `(n, n)` in the size and type of `x`."""
+    return ops.eye(x.shape[-1], dtype=x.dtype)
+
+
+def as_float(x):
+    """Casts float16, bfloat16 and integers to float32 and leaves float32 and float64."""
+    x = ops.convert_to_tensor(x)
+    dtype = backend.standardize_dtype(x.dtype)
+    return x if dtype in ("float32", "float64") else ops.cast(x, "float32")
+
+
+def check_square(shape):
+    """Raises a ValueError unless the last two entries of `shape` are equal and known."""
+    if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] is None:
+        raise ValueError(
+            "The last two dimensions must be equal and known: symmetric matrices (..., n, n). "
+            f"Received: shape={tuple(shape)}."
+        )
+
+
+def frobenius_norm(x):
+    return ops.sqrt(ops.sum(ops.square(x), axis=(-2, -1), keepdims=True))

@@ -1,0 +1,145 @@
+"""The public functions of symmetric matrices, each in its two forms."""
+
+from keras import ops
+
+from kerasfer.linalg import eigh, products
+from kerasfer.linalg.matrices import as_float, check_square, identity_like, symmetrize
+
+METHODS = ("eigh", "matmul")
+PENALTY_FORMS = ("squared", "linear")
+
+
+def logm(x, epsilon=None, method="eigh"):
+    """Takes the matrix logarithm of SPD matrices, with their eigenvalues kept above `epsilon`.
+
+    The rectification is fused: log(max(σ, ε)) costs one eigendecomposition instead of two and its
+    gradient stays exact where many eigenvalues tie below ε.
+
+    Args:
+        x: Symmetric matrices `(..., n, n)`. Positive definite unless `epsilon` is given.
+        epsilon: Positive float. Smaller eigenvalues are raised to it first. `None` raises none.
+        method: `"eigh"`, or `"matmul"`: inverse scaling and squaring with Newton-Schulz square
+            roots, then a series; in float32 right to about 1e-4 up to condition 1e4.
+
+    Returns:
+        Symmetric matrices `(..., n, n)`.
+
+    Raises:
+        ValueError: Where `x` is not square or `method` is unknown.
+
+    Example:
+        >>> logm(2.0 * ops.eye(3))  # log(2) · I
+
+    Source: Huang and Van Gool, A Riemannian Network for SPD Matrix Learning, AAAI 2017.
+    """
+    x = _symmetric(x, method)
+    if method == "matmul":
+        return products.logm(x if epsilon is None else rectify(x, epsilon, method))
+    return eigh.spectral_map(x, _rectified_log(epsilon))[..., 0, :, :]
+
+
+def rectified_logm(x, epsilon=None, method="eigh"):
+    """Returns the rectified matrices and their logarithm from one eigendecomposition.
+
+    Args and errors as in `logm`.
+
+    Returns:
+        A pair of `(..., n, n)`: max(X, εI) and its logarithm.
+    """
+    x = _symmetric(x, method)
+    if method == "matmul":
+        rectified = x if epsilon is None else rectify(x, epsilon, method)
+        return rectified, products.logm(rectified)
+    if epsilon is None:
+        return x, logm(x)
+    both = eigh.spectral_map(x, eigh.rectifier(epsilon), _rectified_log(epsilon))
+    return both[..., 0, :, :], both[..., 1, :, :]
+
+
+def rectify(x, epsilon, method="eigh"):
+    """Raises the eigenvalues of symmetric matrices to at least `epsilon`.
+
+    Args:
+        x: Symmetric matrices `(..., n, n)`.
+        epsilon: Positive float, the smallest eigenvalue of the result.
+        method: `"eigh"`, or `"matmul"`: (X + εI + |X − εI|) / 2 with the matrix sign function,
+            which resolves eigenvalues no nearer to ε than about 1e-6 of the largest.
+
+    Returns:
+        SPD matrices `(..., n, n)`.
+
+    Raises:
+        ValueError: Where `x` is not square or `method` is unknown.
+    """
+    x = _symmetric(x, method)
+    if method == "eigh":
+        return eigh.spectral_map(x, eigh.rectifier(epsilon))[..., 0, :, :]
+    above = x - epsilon * identity_like(x)
+    return symmetrize(x + epsilon * identity_like(x) + ops.matmul(above, products.sign(above))) / 2
+
+
+def expm(x, method="eigh"):
+    """Takes the matrix exponential of symmetric matrices: the way back from `logm`.
+
+    Args:
+        x: Symmetric matrices `(..., n, n)` with eigenvalues in about [-80, 80].
+        method: `"eigh"`, or `"matmul"`: scaling and squaring of a Taylor polynomial.
+
+    Returns:
+        SPD matrices `(..., n, n)`.
+
+    Raises:
+        ValueError: Where `x` is not square or `method` is unknown.
+    """
+    x = _symmetric(x, method)
+    if method == "matmul":
+        return products.expm(x)
+    return eigh.spectral_map(x, eigh.EXP)[..., 0, :, :]
+
+
+def log_eigenvalue_penalty(x, log_x, form="squared"):
+    """Measures how far the eigenvalues of SPD matrices are from 1, where the logarithm is gentle.
+
+    With h(σ) = σ − 1 − log σ, the squared form is Σ h(σ_i)² / n and the linear one Σ h(σ_i) / n.
+    X and log X commute, so both are had from the matrices, without the eigenvalues.
+
+    Args:
+        x: SPD matrices `(..., n, n)`.
+        log_x: Their logarithms `(..., n, n)`.
+        form: `"squared"`, equation (8), or `"linear"`, whose gradient I − Σ⁻¹ is equation (10).
+
+    Returns:
+        Tensor `(...)`, at least 0, and 0 for the identity.
+
+    Raises:
+        ValueError: Where `form` is unknown.
+
+    Source: Du et al., Local-manifold Attention for Facial Expression Recognition, 2022.
+    """
+    check_penalty_form(form)
+    distance = x - identity_like(x) - log_x
+    if form == "squared":
+        return ops.sum(ops.square(distance), axis=(-2, -1)) / x.shape[-1]
+    return ops.trace(distance, axis1=-2, axis2=-1) / x.shape[-1]
+
+
+def check_method(method):
+    """Raises a ValueError unless `method` is one of `METHODS`."""
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {METHODS}. Received: method={method!r}.")
+
+
+def check_penalty_form(form):
+    """Raises a ValueError unless `form` is one of `PENALTY_FORMS`."""
+    if form not in PENALTY_FORMS:
+        raise ValueError(f"The form must be one of {PENALTY_FORMS}. Received: {form!r}.")
+
+
+def _rectified_log(epsilon):
+    return eigh.LOG if epsilon is None else eigh.compose(eigh.LOG, eigh.rectifier(epsilon))
+
+
+def _symmetric(x, method):
+    check_square(x.shape)
+    check_method(method)
+    return symmetrize(as_float(x))
