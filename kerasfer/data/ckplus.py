@@ -27,7 +27,7 @@ from kerasfer.errors import DataError
 CLASS_NAMES = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 PEAK_FRAMES = 3
 FRAME_NAME = re.compile(r"(S\d+)_(\d+)_(\d+)$")
-SOURCE = "https://www.jeffcohn.net/Resources"
+SOURCE = "https://www.jeffcohn.net/Resources/"
 
 
 def load(data_dir, *, neutral=False):

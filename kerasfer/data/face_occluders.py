@@ -38,12 +38,14 @@ def paint_hand(canvas, person):
     palm = np.array([*thumb_side, (0.92, 1.9), (0.25, 1.9), (0.22, level + 0.42)])
     canvas.fill(smooth(palm * (side, 1), closed=True), fold, lift=0.3)
     canvas.fill(smooth(palm * (0.97 * side, 0.99), closed=True), skin, lift=0.3)
-    for i, reach in enumerate((-0.48, -0.56, -0.53, -0.41)):
-        tip = (side * reach, level - 0.19 + 0.155 * i)
-        knuckle = (side * 0.62, level - 0.11 + 0.155 * i)
+    rows = level - 0.19 + 0.15 * np.arange(4)
+    tips = np.column_stack([(-0.48, -0.56, -0.53, -0.41), rows]) * (side, 1)
+    knuckles = np.column_stack([np.full(4, 0.62), rows + 0.08]) * (side, 1)
+    canvas.fill(np.array([tips[0], knuckles[0], knuckles[3], tips[3]]), fold, lift=0.3)
+    for tip, knuckle in zip(tips, knuckles, strict=True):
         canvas.capsule(knuckle, tip, 0.18, fold, lift=0.3)
         canvas.capsule(knuckle, tip, 0.155, skin, lift=0.3)
-        canvas.disc(np.add(tip, (-0.02 * side, 0.0)), (0.05, 0.04), nail, lift=0.3)
+        canvas.disc(tip - (0.02 * side, 0.0), (0.05, 0.04), nail, lift=0.3)
 
 
 OCCLUDERS = {"sunglasses": paint_sunglasses, "mask": paint_mask, "hand": paint_hand}

@@ -1,0 +1,138 @@
+"""Times two or more contestants in turns, so that whatever else the machine does hits them alike.
+
+Each contestant lives in a process of its own: two runtimes in one process keep spinning thread
+pools that slow each other down. The processes take turns (A, B, A, B, …); one works while the
+others sleep. What counts is the ratio of the medians; the quartiles of the ratios of neighbouring
+turns say how far to trust it.
+"""
+
+import multiprocessing
+import os
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+import numpy as np
+
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "spd_learn")
+
+
+class Result(NamedTuple):
+    """What a contestant did: seconds a step `(turns,)`, and the facts that it told of itself."""
+
+    seconds: np.ndarray
+    facts: dict
+
+    @property
+    def median(self):
+        return float(np.median(self.seconds))
+
+
+def race(contestants, *, threads=2, turns=15, turn_seconds=0.5, warmup=3):
+    """Times contestants in turns.
+
+    Args:
+        contestants: Mapping of names to pairs: a function at module level, and its keyword
+            arguments. Called in a process of its own, it returns the function to time, which must
+            wait for its result, and a dict of facts.
+        threads: Number of cores that each process may use.
+        turns: Number of turns of each.
+        turn_seconds: About how long a turn lasts; it has at least one step.
+        warmup: Number of steps before the first turn.
+
+    Returns:
+        A dict of names to `Result`.
+    """
+    context = multiprocessing.get_context("spawn")
+    pipes, facts, steps, processes = {}, {}, {}, []
+    try:
+        for name, (make, arguments) in contestants.items():
+            pipes[name], theirs = context.Pipe()
+            task = (theirs, threads, warmup, make, arguments)
+            processes.append(context.Process(target=_work, args=task, daemon=True))
+            processes[-1].start()
+            theirs.close()
+            facts[name] = pipes[name].recv()  # one after the other: warm-ups do not overlap
+            pipes[name].send(1)
+            steps[name] = max(1, round(turn_seconds / pipes[name].recv()))
+        seconds = {name: [] for name in contestants}
+        for _ in range(turns):
+            for name, pipe in pipes.items():
+                pipe.send(steps[name])
+                seconds[name].append(pipe.recv())
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+    return {name: Result(np.array(seconds[name]), facts[name]) for name in contestants}
+
+
+def _work(pipe, threads, warmup, make, arguments):
+    limit_threads(threads)
+    step, facts = make(**arguments)
+    for _ in range(warmup):
+        step()
+    pipe.send(facts)
+    while True:
+        steps = pipe.recv()
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        pipe.send((time.perf_counter() - start) / steps)
+
+
+def limit_threads(threads):
+    """Leaves this process `threads` cores; call it before a runtime is imported."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        os.environ[variable] = str(threads)
+    if hasattr(os, "sched_setaffinity"):  # JAX has no setting of its own; Linux only
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    # On a GPU the processes share its memory.
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def print_header(threads):
+    """Prints one line about the machine and the versions."""
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    print(f"{_cpu()}, {threads} threads{load} | backend {backend} | {', '.join(versions)}")
+
+
+def _cpu():
+    try:
+        with open("/proc/cpuinfo") as file:
+            fields = dict(line.split(":", 1) for line in file if ":" in line)
+        name = {key.strip(): value.strip() for key, value in fields.items()}["model name"]
+    except (OSError, KeyError):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def print_pair(title, ours, peer):
+    """Prints both medians and peer / ours: above 1, ours is faster.
+
+    Args:
+        title: What was timed.
+        ours: `Result`.
+        peer: `Result` of the same race.
+
+    Returns:
+        The ratio.
+    """
+    ratio = peer.median / ours.median
+    low, high = np.quantile(peer.seconds / ours.seconds, [0.25, 0.75])
+    print(
+        f"{title:<34} ours {ours.median * 1e3:8.1f} ms   peer {peer.median * 1e3:8.1f} ms   "
+        f"peer / ours {ratio:5.2f}  ({low:.2f} to {high:.2f})",
+        flush=True,
+    )
+    return ratio
