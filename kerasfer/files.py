@@ -37,7 +37,7 @@ def replace_file(path):
     'all of it'
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    temporary = path.with_name(f".partial.{path.name}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

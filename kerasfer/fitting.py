@@ -8,6 +8,7 @@ import sys
 import time
 
 import keras
+import numpy as np
 from keras import ops
 
 from kerasfer import optimizers
@@ -66,11 +67,10 @@ def fit(model, train_batches, validation_batches, recipe, run, state=None):
 
 
 def _fit_stage(model, train_batches, validation_batches, recipe, run, state, last):
-    keeper = KeepState(run, recipe.train, state)
+    keeper = KeepState(run, recipe.train, state, train_batches)
     callbacks = [keeper]
     if _inner(model.optimizer).use_ema:
         callbacks.insert(0, keras.callbacks.SwapEMAWeights())
-    train_batches.epoch = state["epoch"]
     with original_errors(train_batches, validation_batches), _explained():
         model.fit(
             train_batches,
@@ -140,16 +140,22 @@ class KeepState(keras.callbacks.Callback):
         run: `kerasfer.run_folder.RunFolder`.
         settings: The recipe's `train` section.
         state: The state before the first of these epochs.
+        batches: The training `Batches`, whose epoch is set.
     """
 
-    def __init__(self, run, settings, state):
+    def __init__(self, run, settings, state, batches):
         super().__init__()
         self.run = run
         self.settings = settings
         self.state = state
+        self.batches = batches
         self.logs = _TensorBoard(run.logs) if settings.tensorboard else None
 
     def on_epoch_begin(self, epoch, logs=None):
+        # Order, augmentation, crops and dropout depend on seed and epoch alone, not on what ran
+        # before, so that a resumed epoch is the one that was interrupted.
+        self.batches.epoch = epoch
+        _reseed(self.model, self.settings.seed, epoch)
         self.started = time.monotonic()
         self.learning_rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
@@ -195,9 +201,7 @@ def averaged_weights(model):
         return
     variables = optimizer._trainable_variables
     values = [ops.convert_to_numpy(variable) for variable in variables]
-    for variable, average in zip(
-        variables, optimizer._model_variables_moving_average, strict=True
-    ):
+    for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
         variable.assign(average)
     try:
         yield
@@ -230,6 +234,13 @@ def _set_trainable(model, recipe, alone):
         )
     for extractor in extractors:
         extractor.trainable = not (alone or recipe.model.frozen)
+
+
+def _reseed(model, seed, epoch):
+    generators = [v for v in model.variables if v.path.endswith("seed_generator_state")]
+    for number, state in enumerate(generators):
+        rng = np.random.default_rng([seed, epoch, number])
+        state.assign(rng.integers(0, 2**32, size=state.shape, dtype="uint32"))
 
 
 def _inner(optimizer):

@@ -6,10 +6,11 @@ import platform
 import shutil
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import keras
+import yaml
 
 from kerasfer import __version__
 from kerasfer.errors import RunError
@@ -134,7 +135,7 @@ def environment(seed):
         "platform": platform.platform(),
         "seed": seed,
         "git_revision": _git_revision(),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -160,8 +161,6 @@ def _git_revision():
 
 
 def _changed_keys(before, now):
-    import yaml
-
     def flatten(section, prefix=""):
         for key, value in section.items():
             if isinstance(value, dict):

@@ -152,7 +152,7 @@ class Batches(keras.utils.PyDataset):
         start = index * self.batch_size
         stop = len(self.samples) if index == len(self) - 1 else start + self.batch_size
         chosen = self._order_of(epoch)[start:stop]
-        pictures = [_decode(self.samples.pictures[sample]) for sample in chosen]
+        pictures = [self.samples.picture(sample) for sample in chosen]
         labels = self.samples.labels[chosen]
         if self.augment is None:
             images = np.stack([resize(picture, self.image_size) for picture in pictures])
@@ -255,10 +255,6 @@ class _Ahead:
                     self.futures[key] = self.pool.submit(self.make, *key)
             future = self.futures.pop(wanted[0])
         return future.result()
-
-
-def _decode(picture):
-    return picture if isinstance(picture, np.ndarray) else read_picture(picture)
 
 
 def _is_usable(path):

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kerasfer.data.pictures import read_picture
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -76,6 +78,11 @@ class Samples:
     def targets(self):
         """The most likely class of each picture, int `(n,)`."""
         return self.labels.argmax(axis=1)
+
+    def picture(self, index):
+        """Decodes one picture: uint8 `(height, width)` or `(height, width, 3)`."""
+        picture = self.pictures[index]
+        return picture if isinstance(picture, np.ndarray) else read_picture(picture)
 
     def take(self, indices):
         """Returns the samples at `indices`, an int or boolean array, in that order."""
