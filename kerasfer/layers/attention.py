@@ -107,6 +107,14 @@ class SPDAttention(keras.layers.Layer):
         _, vectors_shape = input_shape
         return (vectors_shape[0], vectors_shape[-1])
 
+    def compute_output_spec(self, inputs, return_attention_scores=False):
+        # A second output cannot be told by the input shapes alone.
+        maps, vectors = inputs
+        shape = self.compute_output_shape([maps.shape, vectors.shape])
+        attended = keras.KerasTensor(shape, dtype=self.compute_dtype)
+        scores = keras.KerasTensor(vectors.shape[:2], dtype=self.compute_dtype)
+        return (attended, scores) if return_attention_scores else attended
+
     def get_config(self):
         return {
             **super().get_config(),

@@ -57,7 +57,7 @@ class BilinearPool(keras.layers.Layer):
         if self.signed_sqrt:
             x = linalg.signed_sqrt(x)
         if self.normalize:
-            x = ops.normalize(x, axis=-1)
+            x = linalg.l2_normalize(x)
         return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):

@@ -56,7 +56,7 @@ class BiMap(SPDLayer):
         )
 
     def call(self, inputs):
-        kernel = linalg.on_stiefel(ops.convert_to_tensor(self.kernel))
+        kernel = linalg.on_stiefel(self.kernel)
         return ops.matmul(kernel, ops.matmul(inputs, ops.transpose(kernel)))
 
     def compute_output_shape(self, input_shape):

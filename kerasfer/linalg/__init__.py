@@ -4,13 +4,15 @@ A function of a symmetric matrix acts on its eigenvalues: f(X) = U f(Σ) Uᵀ. E
 two forms behind `method`: `"eigh"`, one eigendecomposition with an exact gradient, and `"matmul"`,
 matrix products only, for phones, ONNX and XLA.
 
-float16 and bfloat16 are computed in float32; float64 stays float64.
+float16 and bfloat16 are computed in float32; float64 stays float64, but for torch, where Keras' own
+operations on it end in float32.
 """
 
 from kerasfer.linalg.matrices import (
     as_float,
     check_square,
     covariance,
+    l2_normalize,
     shrink,
     signed_sqrt,
     unvech,
@@ -39,6 +41,7 @@ __all__ = [
     "check_square",
     "covariance",
     "expm",
+    "l2_normalize",
     "log_eigenvalue_penalty",
     "logm",
     "on_stiefel",

@@ -15,6 +15,10 @@ from keras import backend, ops
 from kerasfer.linalg.matrices import symmetrize
 
 
+# Stands for a gap of 0 between tied eigenvalues: log1p(x) / x and the like are 1 there, exactly.
+_TIED = 1e-30
+
+
 class SpectralFunction(NamedTuple):
     """f on eigenvalues, and its divided difference (f(a) − f(b)) / (a − b), at ties f′(a)."""
 
@@ -23,11 +27,11 @@ class SpectralFunction(NamedTuple):
 
 
 def spectral_map(x, *functions):
-    """Applies functions to the eigenvalues of `x`: (..., n, n) → (..., len(functions), n, n)."""
+    """Applies functions to the eigenvalues of sym(x): (..., n, n) → (..., len(functions), n, n)."""
 
     @ops.custom_gradient
     def apply(x):
-        values, vectors = _eigh(x)
+        values, vectors = _eigh(symmetrize(x))
         values, vectors = values[..., None, :], vectors[..., None, :, :]
         vectors_t = ops.swapaxes(vectors, -2, -1)
         mapped = ops.concatenate([f.value(values) for f in functions], axis=-2)
@@ -36,10 +40,11 @@ def spectral_map(x, *functions):
             g = args[0] if upstream is None else upstream
             a, b = values[..., :, None], values[..., None, :]
             slopes = ops.concatenate([f.slope(a, b) for f in functions], axis=-3)
-            inner = ops.matmul(vectors_t, ops.matmul(symmetrize(g), vectors))
+            inner = slopes * ops.matmul(vectors_t, ops.matmul(g, vectors))
             # The sum over functions first: one product on each side serves all of them.
-            inner = ops.sum(slopes * inner, axis=-3, keepdims=True)
-            return ops.matmul(vectors, ops.matmul(inner, vectors_t))[..., 0, :, :]
+            inner = ops.sum(inner, axis=-3, keepdims=True)
+            # K is symmetric, so sym(G) may as well be taken last, which serves sym(x) too.
+            return symmetrize(ops.matmul(vectors, ops.matmul(inner, vectors_t))[..., 0, :, :])
 
         return ops.matmul(vectors * mapped[..., None, :], vectors_t), grad
 
@@ -97,26 +102,22 @@ def _nan_explained():
 
 
 def _log_slope(a, b):
-    # log1p(d / low) / d keeps every digit at any distance d ≥ 0; at ties it is 1 / low.
-    low, gap = ops.minimum(a, b), ops.abs(a - b)
-    tied = gap == 0
-    gap = ops.where(tied, 1.0, gap)
-    return ops.where(tied, 1.0 / low, ops.log1p(gap / low) / gap)
+    # log1p keeps every digit at any distance of a and b; at ties this is 1 / low.
+    low = ops.minimum(a, b)
+    share = ops.maximum(ops.abs(a - b) / low, _TIED)
+    return ops.log1p(share) / share / low
 
 
 def _exp_slope(a, b):
-    high, gap = ops.maximum(a, b), ops.abs(a - b)
-    tied = gap == 0
-    gap = ops.where(tied, 1.0, gap)
-    return ops.exp(high) * ops.where(tied, 1.0, -ops.expm1(-gap) / gap)
+    gap = ops.maximum(ops.abs(a - b), _TIED)
+    return ops.exp(ops.maximum(a, b)) * (-ops.expm1(-gap) / gap)
 
 
 def rectifier(epsilon):
     def slope(a, b):
-        gap = a - b
-        tied = gap == 0
-        quotient = (ops.maximum(a, epsilon) - ops.maximum(b, epsilon)) / ops.where(tied, 1.0, gap)
-        return ops.where(tied, ops.cast(a > epsilon, a.dtype), quotient)
+        # 1 where both are above epsilon, 0 where both are below, ties included.
+        gap = ops.maximum(ops.abs(a - b), _TIED)
+        return ops.clip((ops.maximum(a, b) - epsilon) / gap, 0.0, 1.0)
 
     return SpectralFunction(lambda s: ops.maximum(s, epsilon), slope)
 

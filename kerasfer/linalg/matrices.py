@@ -74,6 +74,13 @@ def signed_sqrt(x, epsilon=1e-8):
     return ops.sign(x) * ops.sqrt(ops.abs(x) + epsilon)
 
 
+def l2_normalize(x, epsilon=1e-7):
+    """Divides vectors `(..., n)` by their length, or by `epsilon` where they are shorter."""
+    # The maximum comes before the root, whose slope at 0 makes `ops.normalize` NaN on torch.
+    square = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    return x * ops.rsqrt(ops.maximum(square, epsilon**2))
+
+
 def symmetrize(x):
     """Takes (X + Xᵀ) / 2."""
     return (x + ops.swapaxes(x, -2, -1)) / 2

@@ -32,7 +32,7 @@ def logm(x, epsilon=None, method="eigh"):
 
     Source: Huang and Van Gool, A Riemannian Network for SPD Matrix Learning, AAAI 2017.
     """
-    x = _symmetric(x, method)
+    x = _checked(x, method)
     if method == "matmul":
         return products.logm(x if epsilon is None else rectify(x, epsilon, method))
     return eigh.spectral_map(x, _rectified_log(epsilon))[..., 0, :, :]
@@ -46,12 +46,12 @@ def rectified_logm(x, epsilon=None, method="eigh"):
     Returns:
         A pair of `(..., n, n)`: max(X, εI) and its logarithm.
     """
-    x = _symmetric(x, method)
+    x = _checked(x, method)
     if method == "matmul":
         rectified = x if epsilon is None else rectify(x, epsilon, method)
         return rectified, products.logm(rectified)
     if epsilon is None:
-        return x, logm(x)
+        return symmetrize(x), logm(x)
     both = eigh.spectral_map(x, eigh.rectifier(epsilon), _rectified_log(epsilon))
     return both[..., 0, :, :], both[..., 1, :, :]
 
@@ -71,7 +71,7 @@ def rectify(x, epsilon, method="eigh"):
     Raises:
         ValueError: Where `x` is not square or `method` is unknown.
     """
-    x = _symmetric(x, method)
+    x = _checked(x, method)
     if method == "eigh":
         return eigh.spectral_map(x, eigh.rectifier(epsilon))[..., 0, :, :]
     above = x - epsilon * identity_like(x)
@@ -91,7 +91,7 @@ def expm(x, method="eigh"):
     Raises:
         ValueError: Where `x` is not square or `method` is unknown.
     """
-    x = _symmetric(x, method)
+    x = _checked(x, method)
     if method == "matmul":
         return products.expm(x)
     return eigh.spectral_map(x, eigh.EXP)[..., 0, :, :]
@@ -139,7 +139,8 @@ def _rectified_log(epsilon):
     return eigh.LOG if epsilon is None else eigh.compose(eigh.LOG, eigh.rectifier(epsilon))
 
 
-def _symmetric(x, method):
+def _checked(x, method):
     check_square(x.shape)
     check_method(method)
-    return symmetrize(as_float(x))
+    # `spectral_map` takes the symmetric part itself, together with the gradient's.
+    return symmetrize(as_float(x)) if method == "matmul" else as_float(x)

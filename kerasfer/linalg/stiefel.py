@@ -50,4 +50,5 @@ def on_stiefel(w):
 
         return ops.multiply(w, 1.0), grad
 
-    return project(w)
+    # The product makes a tensor of a variable, of which TensorFlow would want the gradient here.
+    return project(ops.multiply(w, 1.0))

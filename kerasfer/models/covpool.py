@@ -47,7 +47,7 @@ def covpool(
             x = layers.MaxPooling2D(2, name=f"pool_{number}")(x)
             continue
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv_{number}")(x)
-        x = layers.BatchNormalization(name=f"norm_{number}")(x)
+        x = layers.BatchNormalization(momentum=0.9, name=f"norm_{number}")(x)
         x = layers.ReLU(name=f"relu_{number}")(x)
     x = Covariance(axis="channel", data_format="channels_last", name="covariance")(x)
     x = SPDProject(shrinkage, name="spd_project")(x)
