@@ -1,19 +1,24 @@
 """Judges a trained model on a split of a dataset."""
 
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops
 
-from kerasfer.data import load_dataset
+from kerasfer import layers  # noqa: F401  registers what a saved model is made of
+from kerasfer.data import DATASETS, load_dataset
 from kerasfer.data.pipeline import Batches, original_errors, views
-from kerasfer.data.protocols import make_folds
+from kerasfer.data.protocols import Fold, make_folds
+from kerasfer.data.samples import SPLITS
 from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.files import write_json
 from kerasfer.metrics import classification_metrics
 from kerasfer.recipe import load_recipe
-from kerasfer.schema import Data
+
+WHOLE = "whole"  # the split of a dataset that has none
 
 
 def evaluate(run, *, dataset=None, data_dir=None, split="test", tta=None):
@@ -23,8 +28,10 @@ def evaluate(run, *, dataset=None, data_dir=None, split="test", tta=None):
     run's own `metrics.json`.
 
     Args:
-        run: A run's folder, or a `.keras` file.
-        dataset: Name of a dataset with the same classes; `None` for the run's own.
+        run: A run's folder, finished or not, or a `.keras` file.
+        dataset: Name of a dataset with the same classes, or a folder with a subfolder for each
+            class; `None` for the run's own. A dataset without official splits, such as CK+, is
+            judged as a whole, since none of it was trained on.
         data_dir: Folder of the datasets; `None` for `$KERASFER_DATA`, else `data`.
         split: `"train"`, `"validation"` or `"test"`.
         tta: Test-time views, `"none"`, `"flip"` or `"ten_crop"`; `None` for the recipe's.
@@ -40,23 +47,26 @@ def evaluate(run, *, dataset=None, data_dir=None, split="test", tta=None):
     Example:
         >>> evaluate("runs/quickstart", tta="flip")["accuracy"]
     """
-    run = Path(run)
-    recipe = _recipe_of(run)
-    model = load_model(run / "model.keras" if run.is_dir() else run)
+    if split not in SPLITS:
+        raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: {split!r}.")
+    path, recipe = _find(Path(run))
     if dataset is None and recipe is None:
         raise RecipeError(
             f"{run} is a model without its run, so what to judge it on must be told: add --dataset."
         )
-    own = recipe is not None and dataset in (None, recipe.data.name)
-    fold = load_fold(recipe.data, recipe.train.seed, data_dir) if own else _load(dataset, data_dir)
-    samples = getattr(fold, split)
-    check_classes(model, samples)
-    settings = recipe.evaluate if recipe else None
-    tta = tta or (settings.tta if settings else "none")
+    model = load_model(path)
+    if dataset is None or (recipe and dataset == recipe.data.name):
+        fold = load_fold(recipe.data, recipe.train.seed, data_dir)
+    else:
+        fold = _load_other(dataset, data_dir, known=recipe is not None)
+    if fold.protocol == WHOLE:
+        split = WHOLE
+    samples = with_classes_of(model, fold.test if split == WHOLE else getattr(fold, split))
+    tta = tta or (recipe.evaluate.tta if recipe else "none")
     batches = Batches(
         samples,
         image_size=model.input_shape[1],
-        batch_size=settings.batch_size if settings else 64,
+        batch_size=recipe.evaluate.batch_size if recipe else 64,
         on_bad_image=recipe.data.on_bad_image if recipe else "error",
     )
     metrics = classification_metrics(
@@ -68,8 +78,8 @@ def evaluate(run, *, dataset=None, data_dir=None, split="test", tta=None):
         protocol=fold.protocol,
         leaking=fold.leaking,
     )
-    if run.is_dir():
-        write_json(run / f"evaluation_{samples.name}_{split}_{tta}.json", metrics)
+    if recipe:
+        write_json(path.parent / f"evaluation_{samples.name}_{split}_{tta}.json", metrics)
     return metrics
 
 
@@ -96,13 +106,8 @@ def predict_probabilities(model, batches, tta="none"):
 
 
 def load_fold(data, seed, data_dir):
-    """Reads what a recipe's `data` section names: one `Fold`, of k folds the one it names."""
+    """Reads what a recipe's `data` section names: one `Fold`, of several the one it names."""
     folds = load_folds(data, seed, data_dir)
-    if len(folds) > 1 and data.fold is None:
-        raise RunError(
-            f"The run has {len(folds)} folds, each with a model of its own: name one of its "
-            "folders, such as fold_0."
-        )
     return folds[data.fold or 0]
 
 
@@ -112,13 +117,19 @@ def load_folds(data, seed, data_dir):
     samples = load_dataset(
         data.name, data_dir, **{key: value for key, value in own.items() if value is not None}
     )
-    return make_folds(
+    folds = make_folds(
         samples,
         data.protocol,
         seed=seed,
         num_folds=data.num_folds,
         validation_fraction=data.validation_fraction,
     )
+    if data.fold is not None and len(folds) == 1:
+        raise RecipeError(
+            f"data.fold needs data.protocol=subjects, the only one with folds. Received: "
+            f"fold={data.fold}, with the protocol {folds[0].protocol} of {data.name}."
+        )
+    return folds
 
 
 def load_model(path):
@@ -135,10 +146,10 @@ def load_model(path):
         )
     try:
         model = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split("\n\n")[0].split())
         raise RunError(f"{path} cannot be loaded as a Keras model: {reason}") from error
-    if not hasattr(model.layers[-1], "class_names"):
+    if not hasattr(model, "layers") or not hasattr(model.layers[-1], "class_names"):
         raise RunError(
             f"{path} does not know its classes: its last layer must be a "
             "kerasfer.layers.ClassProbabilities, as in kerasfer's own models."
@@ -146,27 +157,53 @@ def load_model(path):
     return model
 
 
-def check_classes(model, samples):
-    """Raises a DataError unless a dataset has the model's classes, in its order."""
+def with_classes_of(model, samples):
+    """Returns samples with their classes in the model's order.
+
+    Raises:
+        DataError: Where the classes are not the model's.
+    """
     expected = tuple(model.layers[-1].class_names)
-    if tuple(samples.class_names) != expected:
+    if set(samples.class_names) != set(expected):
         raise DataError(
             f"The model knows the classes {', '.join(expected)}; {samples.name} has "
             f"{', '.join(samples.class_names)}. Choose a dataset with the model's classes."
         )
+    order = [samples.class_names.index(name) for name in expected]
+    return replace(samples, class_names=expected, labels=samples.labels[:, order])
 
 
-def _recipe_of(run):
-    path = run / "recipe.yaml"
+def _find(run):
+    """Returns the path of a run's model and the run's recipe, or None where there is no run."""
     if not run.is_dir():
-        return None
-    if not path.exists():
+        # A run's model.keras named itself: the recipe beside it knows what it was trained on.
+        beside = run.parent / "recipe.yaml"
+        return run, load_recipe(beside) if run.name == "model.keras" and beside.exists() else None
+    folds = sorted(path.parent.name for path in run.glob("fold_*/model.keras"))
+    if folds:
+        raise RunError(
+            f"{run} has a model in each of its folds, {', '.join(folds)}: evaluate one of them, "
+            f"such as {run / folds[0]}. Its metrics.json sums up the folds' tests."
+        )
+    if not (run / "recipe.yaml").exists():
         raise RunError(
             f"Expected a run's folder with recipe.yaml and model.keras. Received: {run}, which "
             "lacks recipe.yaml."
         )
-    return load_recipe(path)
+    return run / "model.keras", load_recipe(run / "recipe.yaml")
 
 
-def _load(dataset, data_dir):
-    return load_fold(Data(name=dataset), 0, data_dir)
+def _load_other(dataset, data_dir, known):
+    """Reads a dataset that the model was not trained on: one `Fold`."""
+    if dataset not in DATASETS and Path(dataset).is_dir():
+        samples = load_dataset("folder", data_dir, path=str(Path(dataset).resolve()))
+    else:
+        samples = load_dataset(dataset, data_dir)
+    if samples.splits is not None:
+        return make_folds(samples, "official")[0]
+    if not known:
+        raise DataError(
+            f"{samples.name} has no official splits, and which of its pictures the model was "
+            "trained on is not known: evaluate the folder of its run instead of a file."
+        )
+    return Fold(samples, samples, samples, protocol=WHOLE, leaking=False)

@@ -1,20 +1,17 @@
 """A run's folder: what it holds, how far it came, and who may write to it."""
 
+import contextlib
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import keras
 import yaml
 
-from kerasfer import __version__
 from kerasfer.errors import RunError
 from kerasfer.files import replace_file, write_json, write_text
+from kerasfer.folder_lock import only_writer
 from kerasfer.recipe import dump
 
 # A changed number of threads or bars changes no result; anything else makes another run.
@@ -34,130 +31,173 @@ class RunFolder:
     def __init__(self, path):
         self.path = Path(path)
         self.checkpoint = self.path / "checkpoint"
-        self.model = self.path / "model.keras"
-        self.metrics = self.path / "metrics.json"
-        self.report = self.path / "report.html"
+        self.state = self.checkpoint / "state.json"
+        self.recipe = self.path / "recipe.yaml"
+        self.environment = self.path / "environment.json"
         self.history = self.path / "history.csv"
         self.logs = self.path / "logs"
+        self.model = self.path / "model.keras"
+        self.metrics = self.path / "metrics.json"
 
     @property
     def is_finished(self):
         return self.metrics.exists() and not self.checkpoint.exists()
 
-    def open(self, recipe, resume):
-        """Prepares the folder for `recipe`; returns the state to go on from, or None.
-
-        Raises:
-            RunError: Where going on would overwrite work, or continue another recipe.
-        """
-        text = dump(recipe)
-        recipe_path = self.path / "recipe.yaml"
-        if recipe_path.exists():
-            self._check_ours(recipe_path.read_text(encoding="utf-8"), text, resume)
-        elif self.path.exists() and any(self.path.iterdir()):
+    def check(self, recipe, resume):
+        """Raises a RunError where training `recipe` here would overwrite work or mix two runs."""
+        if _is_fresh(self.path):
+            return
+        if next(self.path.glob("fold_*/recipe.yaml"), None):
             raise RunError(
-                f"{self.path} exists and is no run's folder. Choose another --output-dir, or "
+                f"{self.path} holds the folds of another run. Choose another --output-dir, or "
                 "another name with --set name=…."
             )
-        self.checkpoint.mkdir(parents=True, exist_ok=True)
-        write_text(recipe_path, text)
-        return self._read_state() if resume else None
-
-    def _check_ours(self, before, now, resume):
         if self.is_finished and not resume:
             raise RunError(
                 f"{self.path} already holds a finished run. Choose another --output-dir or another "
                 "name with --set name=…, or remove the folder to train again."
             )
-        if not resume and (self.checkpoint / "state.json").exists():
+        if self.state.exists() and not resume:
             raise RunError(
                 f"{self.path} holds an interrupted run: add --resume to go on with it, or remove "
                 "the folder to begin again."
             )
-        changed = _changed_keys(before, now)
-        if resume and changed:
-            raise RunError(
-                f"{self.path} was begun with another recipe; what differs: {', '.join(changed)}. "
-                "Resume with the same recipe and --set, or choose another --output-dir."
-            )
+        if resume:
+            _check_same(self.path, recipe)
+
+    @contextlib.contextmanager
+    def open(self, recipe, resume):
+        """Holds the folder for this program; yields the state to go on from, or None.
+
+        Raises:
+            RunError: As `check`; or where another program trains here, or the state is damaged.
+        """
+        self.check(recipe, resume)
+        _make_folder(self.checkpoint)
+        with only_writer(self.checkpoint):
+            state = self._read_state() if resume else None
+            write_text(self.recipe, dump(recipe))
+            yield state
 
     def _read_state(self):
-        path = self.checkpoint / "state.json"
-        if not path.exists():
+        if not self.state.exists():
             return None
-        state = json.loads(path.read_text(encoding="utf-8"))
-        if not (self.checkpoint / state["weights"]).exists():
+        try:
+            state = json.loads(self.state.read_text(encoding="utf-8"))
+            weights = self.checkpoint / state["weights"]
+        except (ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"{self.checkpoint / state['weights']} is missing, so the run cannot go on. Remove "
-                f"{self.path} to begin again."
+                f"{self.state} is damaged, so the run cannot go on. Remove {self.path} to begin "
+                "again."
+            ) from error
+        if not weights.exists():
+            raise RunError(
+                f"{weights} is missing, so the run cannot go on. Remove {self.path} to begin again."
             )
         return state
 
     def save_state(self, state, model):
         """Keeps the training's state and the model with its optimizer, to go on from here."""
         state = {**state, "weights": f"epoch_{state['epoch']}.weights.h5"}
-        with replace_file(self.checkpoint / state["weights"]) as temporary:
+        with _replace_model_file(self.checkpoint / state["weights"]) as temporary:
             model.save_weights(temporary)
-        write_json(self.checkpoint / "state.json", state)
+        write_json(self.state, state)
         for old in self.checkpoint.glob("*.weights.h5"):
             if old.name != state["weights"]:
                 old.unlink()
 
-    def load_weights(self, model, state, with_optimizer):
-        """Takes a compiled model back to a state; its optimizer too, where it is the same one."""
-        optimizer = model.optimizer
-        if with_optimizer:
-            optimizer.build(model.trainable_variables)
-        else:
-            model.optimizer = None
-        model.load_weights(self.checkpoint / state["weights"], skip_mismatch=False)
-        model.optimizer = optimizer
+    def load_weights(self, model, state):
+        """Takes a model back to a state; where it is compiled, its optimizer too."""
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        model.load_weights(self.checkpoint / state["weights"])
 
     def save_model(self, model):
         """Keeps the model as the run's result, without what only training needs."""
-        with replace_file(self.model) as temporary:
+        with _replace_model_file(self.model) as temporary:
             keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
 
     def close(self):
-        """Marks the run as finished."""
-        shutil.rmtree(self.checkpoint)
+        """Marks the run as finished, in one step, and removes what only resuming needs."""
+        removed = self.path / ".partial.checkpoint"
+        shutil.rmtree(removed, ignore_errors=True)
+        if self.checkpoint.exists():
+            os.replace(self.checkpoint, removed)
+            shutil.rmtree(removed, ignore_errors=True)
 
 
-def environment(seed):
-    """Describes where a run takes place: versions, backend, device, revision, time."""
-    return {
-        "kerasfer": __version__,
-        "python": platform.python_version(),
-        "keras": keras.version(),
-        "backend": keras.backend.backend(),
-        "backend_version": sys.modules[keras.backend.backend()].__version__,
-        "device": _device(),
-        "platform": platform.platform(),
-        "seed": seed,
-        "git_revision": _git_revision(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+def open_folds(path, recipe, resume):
+    """Prepares the folder above the runs `fold_0`, `fold_1`, … of one recipe.
 
+    It holds the recipe that all of them share, so that they may be trained together or one by one.
 
-def _device():
-    accelerators = keras.distribution.list_devices()
-    kinds = sorted({device.split(":")[0] for device in accelerators if "cpu" not in device.lower()})
-    count = len([device for device in accelerators if "cpu" not in device.lower()])
-    return f"{count} × {', '.join(kinds)}" if kinds else f"CPU, {os.cpu_count()} cores"
+    Args:
+        path: The folder.
+        recipe: `kerasfer.recipe.Recipe`.
+        resume: Whether finished and interrupted folds are gone on with.
 
+    Returns:
+        The folds' `RunFolder`s by number, of those that the recipe names, all of which may be
+        trained: a refusal comes before the first hour, not after it.
 
-def _git_revision():
-    """The revision of the working folder's repository, with a + where files are changed."""
-    try:
-        shown = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
+    Raises:
+        RunError: Where going on would overwrite work or mix two runs.
+    """
+    path = Path(path)
+    whole = recipe_of_fold(recipe, None)
+    if not _is_fresh(path):
+        _check_same(path, whole)
+    numbers = range(recipe.data.num_folds) if recipe.data.fold is None else [recipe.data.fold]
+    runs = {number: RunFolder(path / f"fold_{number}") for number in numbers}
+    finished = [run.path.name for run in runs.values() if run.is_finished]
+    if len(runs) > 1 and finished and not resume:
+        raise RunError(
+            f"{path} already holds finished folds ({', '.join(finished)}): add --resume to keep "
+            "them and train the others, or choose another --output-dir."
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return shown.stdout.strip() or None
+    for number, run in runs.items():
+        run.check(recipe_of_fold(recipe, number), resume)
+    _make_folder(path)
+    write_text(path / "recipe.yaml", dump(whole))
+    return runs
+
+
+def recipe_of_fold(recipe, number):
+    """Returns a recipe that names one fold, or with `None` all of them."""
+    data = recipe.data.model_copy(update={"fold": number})
+    return recipe.model_copy(update={"data": data})
+
+
+def _is_fresh(path):
+    """Whether nothing is in a folder yet; refuses one with something else than a run."""
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file, and the run needs a folder of that name. Move it away.")
+    if not path.exists() or not any(map(_is_content, path.iterdir())):
+        return True
+    if not (path / "recipe.yaml").exists():
+        raise RunError(
+            f"{path} exists and is no run's folder. Choose another --output-dir, or another name "
+            "with --set name=…."
+        )
+    return False
+
+
+def _is_content(path):
+    # What a run leaves that was killed at its very beginning is nothing to keep.
+    if path.name == "checkpoint" and path.is_dir():
+        return any(entry.name != "lock" for entry in path.iterdir())
+    return path.name != ".partial.recipe.yaml"
+
+
+def _check_same(path, recipe):
+    before = (path / "recipe.yaml").read_text(encoding="utf-8")
+    changed = _changed_keys(before, dump(recipe))
+    if changed:
+        raise RunError(
+            f"{path} was begun with another recipe; what differs: {', '.join(changed)}. Go on with "
+            "the same recipe and --set, or choose another --output-dir, or another name with "
+            "--set name=…."
+        )
 
 
 def _changed_keys(before, now):
@@ -170,3 +210,25 @@ def _changed_keys(before, now):
 
     a, b = (dict(flatten(yaml.safe_load(text))) for text in (before, now))
     return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+
+
+def _make_folder(path):
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"Cannot make the folder {path}: {error.strerror}. Choose another --output-dir."
+        ) from error
+
+
+@contextlib.contextmanager
+def _replace_model_file(path):
+    """As `replace_file`, for h5py, which reports a refused write as a RuntimeError too."""
+    try:
+        with replace_file(path) as temporary:
+            yield temporary
+    except RuntimeError as error:
+        raise RunError(
+            f"Cannot write {path}: {str(error).strip()}. What it held before is intact; check that "
+            "its folder has room, then run again."
+        ) from error

@@ -1,5 +1,6 @@
 """From a recipe to a fitted, judged and reported model in a run's folder."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -8,15 +9,16 @@ import keras
 
 from kerasfer.data.pipeline import Batches
 from kerasfer.data.samples import class_weights, limit
+from kerasfer.environment import environment
 from kerasfer.evaluate import load_folds, load_model, predict_probabilities
 from kerasfer.figures import plot_confusion_matrix, plot_curves
 from kerasfer.files import write_json
-from kerasfer.fitting import fit
+from kerasfer.fitting import fit, set_trainable
 from kerasfer.metrics import classification_metrics
-from kerasfer.models import build_model
+from kerasfer.models import build_model, check_options
 from kerasfer.predictions import select_mistakes, write_predictions
 from kerasfer.report import write_folds_report, write_report
-from kerasfer.run_folder import RunFolder, environment
+from kerasfer.run_folder import RunFolder, open_folds, recipe_of_fold
 
 
 def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
@@ -39,44 +41,77 @@ def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
     Example:
         >>> train(load_recipe("recipes/quickstart.yaml"))["accuracy"]
     """
+    options = recipe.model.model_dump(exclude={"name"}, exclude_none=True)
+    check_options(recipe.model.name, options)  # a slip shows before the data is read
     run_dir = Path(output_dir) / recipe.name
     folds = load_folds(recipe.data, recipe.train.seed, data_dir)
-    if len(folds) == 1:
-        metrics = _train_fold(recipe, folds[0], RunFolder(run_dir), resume)
+    if len(folds) > 1:
+        metrics, run_dir = _train_folds(recipe, folds, run_dir, resume)
     else:
-        chosen = range(len(folds)) if recipe.data.fold is None else [recipe.data.fold]
-        for number in chosen:
-            print(f"Fold {number + 1} of {len(folds)}")
-            data = recipe.data.model_copy(update={"fold": number})
-            one = recipe.model_copy(update={"data": data})
-            metrics = _train_fold(one, folds[number], RunFolder(run_dir / f"fold_{number}"), resume)
-        if len(chosen) > 1:
-            write_folds_report(run_dir)
-            metrics = _read_metrics(run_dir)
-        else:
-            run_dir = run_dir / f"fold_{chosen[0]}"
+        metrics = _train_fold(recipe, folds[0], RunFolder(run_dir), resume)
     return {**metrics, "run": str(run_dir)}
 
 
+def _train_folds(recipe, folds, run_dir, resume):
+    """Trains the folds that the recipe names; the last of all of them brings the summary."""
+    runs = open_folds(run_dir, recipe, resume)
+    for number, run in runs.items():
+        print(f"Fold {number} of 0 to {len(folds) - 1}", flush=True)
+        metrics = _train_fold(recipe_of_fold(recipe, number), folds[number], run, resume)
+        # Each fold's model is gone; this frees what the backend keeps of it.
+        keras.utils.clear_session()
+    everything = [RunFolder(run_dir / f"fold_{number}") for number in range(len(folds))]
+    if not all(run.is_finished for run in everything):
+        return metrics, run.path
+    write_folds_report(run_dir)
+    if len(runs) == 1:
+        print(f"All {len(folds)} folds are finished: {run_dir / 'report.html'} sums them up.")
+        return metrics, run.path
+    return _read_metrics(run_dir), run_dir
+
+
 def _train_fold(recipe, fold, run, resume):
-    state = run.open(recipe, resume)
+    run.check(recipe, resume)
     if run.is_finished:
+        run.close()
         print(f"{run.path} is finished already.")
         return _read_metrics(run.path)
     keras.utils.set_random_seed(recipe.train.seed)
-    keras.config.set_dtype_policy(recipe.train.precision)
-    place = environment(recipe.train.seed)
-    train_batches, validation_batches, test_batches = _make_batches(recipe, fold)
+    with _dtype_policy(recipe.train.precision):
+        # The model first: a wrong value shows before pictures are decoded.
+        model = _build(recipe, fold.train.class_names)
+        batches = _make_batches(recipe, fold)
+        with run.open(recipe, resume) as state:
+            place = environment(recipe.train.seed) | {"num_parameters": model.count_params()}
+            if state and run.environment.exists():
+                place["started"] = _read_json(run.environment)["started"]
+            write_json(run.environment, place)
+            _announce(recipe, run, place, *batches)
+            if state:
+                print(f"Going on after epoch {state['epoch']}.", flush=True)
+            state = fit(model, *batches[:2], recipe, run, state)
+            write_json(run.environment, {**place, "seconds": round(state["seconds"], 1)})
+            metrics = _judge(recipe, fold, run, batches[2])
+    run.close()
+    return metrics
+
+
+def _build(recipe, class_names):
     options = recipe.model.model_dump(exclude={"name"}, exclude_none=True)
-    model = build_model(
-        recipe.model.name, fold.train.class_names, recipe.data.image_size, **options
-    )
-    place["num_parameters"] = model.count_params()
-    write_json(run.path / "environment.json", place)
-    _announce(recipe, run, place, train_batches, validation_batches, test_batches)
-    state = fit(model, train_batches, validation_batches, recipe, run, state)
-    write_json(run.path / "environment.json", {**place, "seconds": round(state["seconds"], 1)})
-    return _judge(recipe, fold, run, test_batches)
+    model = build_model(recipe.model.name, class_names, recipe.data.image_size, **options)
+    set_trainable(model, recipe, alone=recipe.train.warmup_epochs > 0)
+    return model
+
+
+@contextlib.contextmanager
+def _dtype_policy(name):
+    """Computes in another precision as long as the block runs."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _make_batches(recipe, fold):
@@ -128,7 +163,6 @@ def _judge(recipe, fold, run, batches):
     plot_curves(run.history, run.path / "curves.png", monitor=recipe.train.monitor)
     write_json(run.metrics, metrics)
     write_report(run.path, mistakes=_mistakes(samples, probabilities))
-    run.close()
     return metrics
 
 
@@ -147,17 +181,22 @@ def _mistakes(samples, probabilities):
 
 
 def _read_metrics(run_dir):
-    return json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
+    return _read_json(run_dir / "metrics.json")
 
 
-def _announce(recipe, run, place, train, validation, test):
+def _read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _announce(recipe, run, place, *parts):
+    sizes = " / ".join(f"{len(batches.samples):,}" for batches in parts)
     print(
-        f"{recipe.name}: {recipe.model.name}, {place['num_parameters']:,} parameters, on "
-        f"{len(train.samples):,} / {len(validation.samples):,} / {len(test.samples):,} pictures of "
-        f"{recipe.data.name} (train / validation / test), {place['backend']} on {place['device']}, "
-        f"into {run.path}"
+        f"{recipe.name}: {recipe.model.name}, {place['num_parameters']:,} parameters, on {sizes} "
+        f"pictures of {recipe.data.name} (train / validation / test), {place['backend']} on "
+        f"{place['device']}, into {run.path}",
+        flush=True,
     )
-    for batches in (train, validation, test):
-        if batches.bad_images:
-            shown = ", ".join(batches.bad_images[:5])
-            print(f"Left out {len(batches.bad_images)} unreadable pictures: {shown} …")
+    bad = [name for batches in parts for name in batches.bad_images]
+    if bad:
+        shown = ", ".join(bad[:5]) + (" …" if len(bad) > 5 else "")
+        print(f"Left out {len(bad)} unreadable pictures: {shown}")

@@ -14,6 +14,7 @@ from kerasfer.models.spd_attention import spd_attention
 __all__ = [
     "MODELS",
     "build_model",
+    "check_options",
     "classifier",
     "covpool",
     "make_backbone",
@@ -52,6 +53,28 @@ def build_model(name, class_names, image_size, **options):
     Example:
         >>> build_model("resnet18", ("happy", "sad"), 48, stem="small")
     """
+    check_options(name, options)
+    try:
+        return MODELS[name](tuple(class_names), image_size, **options)
+    except ValueError as error:
+        # A value out of range for this network, such as a BiMap wider than its input.
+        reason = " ".join(str(error).split("\n\n")[0].split())
+        raise RecipeError(f"The model {name} cannot be built: {reason}") from error
+
+
+def check_options(name, options):
+    """Checks the name of a model and those of its options, which takes no time.
+
+    Args:
+        name: A key of `MODELS`.
+        options: Names of arguments of the model's function.
+
+    Raises:
+        RecipeError: Where one is unknown.
+
+    Example:
+        >>> check_options("resnet18", ["stem"])
+    """
     if name not in MODELS:
         nearest = get_close_matches(name, MODELS, n=1)
         hint = f" Did you mean {nearest[0]}?" if nearest else ""
@@ -64,9 +87,3 @@ def build_model(name, class_names, image_size, **options):
             raise RecipeError(
                 f"The model {name} does not take model.{option}; it takes {', '.join(taken)}."
             )
-    try:
-        return MODELS[name](tuple(class_names), image_size, **options)
-    except ValueError as error:
-        # A value out of range for this network, such as a BiMap wider than its input.
-        reason = " ".join(str(error).split("\n\n")[0].split())
-        raise RecipeError(f"The model {name} cannot be built: {reason}") from error

@@ -105,6 +105,8 @@ def _resnet(name, image_size, weights):
             image_shape=image_shape,
             data_format="channels_last",
         )
+    from safetensors import SafetensorError  # keras-hub reads timm's checkpoints with it.
+
     preset = imagenet if weights == "imagenet" else os.path.expanduser(weights)
     if "://" not in preset and _looks_like_path(weights) and not Path(preset).is_dir():
         raise RunError(
@@ -115,7 +117,7 @@ def _resnet(name, image_size, weights):
         resnet = ResNetBackbone.from_preset(
             preset, image_shape=image_shape, data_format="channels_last"
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise RunError(
             f"The weights {weights!r} of {name} could not be loaded from {preset}: {reason} "
@@ -149,6 +151,6 @@ def _with_small_stem(model, weights):
     clone = keras.models.clone_model(model, clone_function=small)
     if weights is not None:
         for layer in clone.layers:
-            if layer.name != "conv1_conv":
+            if layer.weights and layer.name != "conv1_conv":
                 layer.set_weights(model.get_layer(layer.name).get_weights())
     return clone

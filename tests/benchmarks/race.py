@@ -2,10 +2,14 @@
 
 Each contestant lives in a process of its own: two runtimes in one process keep spinning thread
 pools that slow each other down. The processes take turns (A, B, A, B, …); one works while the
-others sleep. What counts is the ratio of the medians; the quartiles of the ratios of neighbouring
-turns say how far to trust it.
+others sleep. What counts is the ratio of the medians. The quartiles of the ratios of neighbouring
+turns, the ratio of the fastest turns and the cores that other programs used meanwhile say how far
+to trust it: PyTorch's OpenMP threads wait by spinning and suffer far more from company than
+TensorFlow's, so that a busy machine flatters TensorFlow. With `--threads 1` nobody spins, and the
+ratio of the processor times is right on a busy machine too.
 """
 
+import argparse
 import multiprocessing
 import os
 import platform
@@ -19,9 +23,11 @@ PACKAGES = ("keras", "tensorflow", "jax", "torch", "spd_learn")
 
 
 class Result(NamedTuple):
-    """What a contestant did: seconds a step `(turns,)`, and the facts that it told of itself."""
+    """What a contestant did, by turns, and the facts that it told of itself."""
 
-    seconds: np.ndarray
+    seconds: np.ndarray  # a step
+    processor: np.ndarray  # seconds a step, summed over its threads
+    others: np.ndarray  # cores that other programs used
     facts: dict
 
     @property
@@ -55,17 +61,17 @@ def race(contestants, *, threads=2, turns=15, turn_seconds=0.5, warmup=3):
             theirs.close()
             facts[name] = pipes[name].recv()  # one after the other: warm-ups do not overlap
             pipes[name].send(1)
-            steps[name] = max(1, round(turn_seconds / pipes[name].recv()))
-        seconds = {name: [] for name in contestants}
+            steps[name] = max(1, round(turn_seconds / pipes[name].recv()[0]))
+        measured = {name: [] for name in contestants}
         for _ in range(turns):
             for name, pipe in pipes.items():
                 pipe.send(steps[name])
-                seconds[name].append(pipe.recv())
+                measured[name].append(pipe.recv())
     finally:
         for process in processes:
             process.terminate()
             process.join()
-    return {name: Result(np.array(seconds[name]), facts[name]) for name in contestants}
+    return {name: Result(*np.transpose(measured[name]), facts[name]) for name in contestants}
 
 
 def _work(pipe, threads, warmup, make, arguments):
@@ -76,10 +82,22 @@ def _work(pipe, threads, warmup, make, arguments):
     pipe.send(facts)
     while True:
         steps = pipe.recv()
-        start = time.perf_counter()
+        start, own, all_programs = time.perf_counter(), time.process_time(), _busy_seconds()
         for _ in range(steps):
             step()
-        pipe.send((time.perf_counter() - start) / steps)
+        seconds, own = time.perf_counter() - start, time.process_time() - own
+        others = max(0.0, _busy_seconds() - all_programs - own)
+        pipe.send((seconds / steps, own / steps, others / seconds))
+
+
+def _busy_seconds():
+    """Returns the processor time that all programs have used; NaN where it cannot be known."""
+    try:
+        with open("/proc/stat") as file:
+            user, nice, system = (int(field) for field in file.readline().split()[1:4])
+    except OSError:
+        return float("nan")
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
 
 
 def limit_threads(threads):
@@ -92,6 +110,19 @@ def limit_threads(threads):
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def parse(description, **defaults):
+    """Parses `--threads`, `--turns` and the options of a script, from their defaults."""
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
+    for name, default in ({"threads": 2, "turns": 15} | defaults).items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=str if default is None else type(default),
+            default=default,
+            help=f"[default: {default}]",
+        )
+    return parser.parse_args()
 
 
 def print_header(threads):
@@ -130,9 +161,13 @@ def print_pair(title, ours, peer):
     """
     ratio = peer.median / ours.median
     low, high = np.quantile(peer.seconds / ours.seconds, [0.25, 0.75])
+    fastest = peer.seconds.min() / ours.seconds.min()
+    processor = np.median(peer.processor) / np.median(ours.processor)
+    others = np.mean([ours.others, peer.others])
     print(
-        f"{title:<34} ours {ours.median * 1e3:8.1f} ms   peer {peer.median * 1e3:8.1f} ms   "
-        f"peer / ours {ratio:5.2f}  ({low:.2f} to {high:.2f})",
+        f"{title:<32}ours {ours.median * 1e3:7.1f} ms  peer {peer.median * 1e3:7.1f} ms  "
+        f"peer / ours {ratio:5.2f} ({low:.2f} to {high:.2f}; fastest turns {fastest:.2f}; "
+        f"processor time {processor:.2f}; others used {others:.1f} cores)",
         flush=True,
     )
     return ratio

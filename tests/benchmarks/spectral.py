@@ -3,10 +3,8 @@
     python tests/benchmarks/spectral.py [--threads 2] [--turns 15]
 """
 
-import argparse
-
 import numpy as np
-from race import print_header, print_pair, race
+from race import parse, print_header, print_pair, race
 
 EPSILON = 1e-4
 TARGETS = {49: 3.5, 24: 2.0}  # on TensorFlow, on a CPU
@@ -84,10 +82,7 @@ def spd_learn(batch, size):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=15)
-    options = parser.parse_args()
+    options = parse(__doc__)
     print_header(options.threads)
     for size, target in TARGETS.items():
         shape = {"batch": 128, "size": size}
@@ -99,4 +94,4 @@ if __name__ == "__main__":
         mine, theirs = (results[name].facts["gradient"] for name in ("ours", "spd_learn"))
         difference = np.linalg.norm(mine - theirs) / np.linalg.norm(mine)
         print_pair(f"128 × {size} × {size}", results["ours"], results["spd_learn"])
-        print(f"{'':<34} gradients differ by {difference:.0e}; target on TensorFlow: {target}")
+        print(f"{'':<30} gradients differ by {difference:.0e}; target on TensorFlow: {target}")

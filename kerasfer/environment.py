@@ -1,0 +1,63 @@
+"""Where a run takes place: versions, backend, device, revision, time."""
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import keras
+
+from kerasfer import __version__
+
+
+def environment(seed):
+    """Describes where a run takes place, for its `environment.json`.
+
+    Args:
+        seed: Seed of every random choice.
+
+    Returns:
+        A dict of strings and numbers.
+
+    Example:
+        >>> environment(seed=0)["backend"]
+    """
+    backend = keras.backend.backend()
+    found = accelerators()
+    return {
+        "kerasfer": __version__,
+        "python": platform.python_version(),
+        "keras": keras.version(),
+        "backend": backend,
+        "backend_version": sys.modules[backend].__version__,
+        "device": ", ".join(found) if found else f"CPU, {os.cpu_count()} cores",
+        "platform": platform.platform(),
+        "seed": seed,
+        "git_revision": _git_revision(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def accelerators():
+    """Lists the accelerators that the backend computes on, such as `gpu:0`; on a CPU, none."""
+    if keras.backend.backend() == "torch":
+        import torch  # keras.distribution does not know torch's devices.
+
+        return [f"gpu:{number}" for number in range(torch.cuda.device_count())]
+    devices = keras.distribution.list_devices()
+    return [device for device in devices if "cpu" not in device.lower()]
+
+
+def _git_revision():
+    """The revision of the working folder's repository, with a + where files are changed."""
+    try:
+        shown = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return shown.stdout.strip() or None

@@ -1,0 +1,96 @@
+"""Trains in processes that are killed at chosen moments, for the tests of `--resume`.
+
+    python interrupted_training.py < jobs.json
+
+A job is `{"recipe", "output_dir", "resume", "die"}`. `die` is null or a moment: `["step", 5]` after
+the fifth training step; `["before", "state.json", 2]` and `["after", …]` around the second time
+that this file takes its place; `["remove", "checkpoint", 1]` in the middle of its removal. Each job
+is a fork of this process, which has imported everything and computed nothing: that is
+what takes the time. Prints how each ended, the number of the signal being negative.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+
+
+def main():
+    import keras  # noqa: F401
+    import keras_hub  # noqa: F401
+    import sklearn.model_selection  # noqa: F401
+    import tiny_models
+
+    import kerasfer.train  # noqa: F401
+
+    tiny_models.register()
+    codes = []
+    for job in json.load(sys.stdin):
+        child = os.fork()
+        if child == 0:
+            run(**job)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(json.dumps(codes))
+
+
+def run(recipe, output_dir, resume, die):
+    from kerasfer.schema import Recipe
+    from kerasfer.train import train
+
+    sys.stdout = sys.stderr
+    try:
+        if die:
+            arrange_death(*die)
+        train(Recipe.model_validate(recipe), output_dir=output_dir, resume=resume)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def arrange_death(moment, *where):
+    from kerasfer.callbacks import KeepState
+
+    if moment == "step":
+        counter = Counter(where[0])
+        KeepState.on_train_batch_end = lambda self, batch, logs=None: counter.count() and die()
+        return
+    pattern, counter = where[0], Counter(where[1])
+    replace, rmtree = os.replace, shutil.rmtree
+
+    def mortal_replace(source, target):
+        due = moment != "remove" and pattern in str(target) and counter.count()
+        if due and moment == "before":
+            die()
+        replace(source, target)
+        if due:
+            die()
+
+    def mortal_rmtree(path, **options):
+        if pattern in str(path) and os.path.exists(path) and counter.count():
+            os.unlink(os.path.join(path, sorted(os.listdir(path))[-1]))
+            die()
+        rmtree(path, **options)
+
+    os.replace = mortal_replace
+    if moment == "remove":
+        shutil.rmtree = mortal_rmtree
+
+
+class Counter:
+    def __init__(self, left):
+        self.left = left
+
+    def count(self):
+        self.left -= 1
+        return self.left == 0
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
