@@ -3,7 +3,6 @@
 import keras
 
 from kerasfer import optimizers
-from kerasfer.environment import accelerators
 from kerasfer.schedules import LinearWarmup
 
 OPTIMIZERS = {
@@ -51,7 +50,6 @@ def compile_model(model, recipe, steps_per_epoch, epochs, alone=False):
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.train.label_smoothing),
         metrics=["accuracy"],
-        jit_compile=_jit_compile(),
     )
 
 
@@ -68,13 +66,3 @@ def make_schedule(settings, steps_per_epoch, epochs):
     if schedule.warmup_epochs:
         rate = LinearWarmup(rate, schedule.warmup_epochs * steps_per_epoch)
     return rate
-
-
-def _jit_compile():
-    """Leaves the choice to Keras, but for TensorFlow on a CPU.
-
-    There XLA gains nothing on convolutions, and where it lacks oneDNN's kernels it loses: a
-    ResNet18 at 48 px took 1.7 to 3 times as long a step as without.
-    """
-    on_cpu = keras.backend.backend() == "tensorflow" and not accelerators()
-    return False if on_cpu else "auto"

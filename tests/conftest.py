@@ -1,10 +1,12 @@
-"""Every test runs on the backend that KERAS_BACKEND names, with fixed seeds and without a network."""
+"""Every test runs on the backend that KERAS_BACKEND names, with fixed seeds and no network."""
 
 import os
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# On small sizes JAX compiles for much longer than it computes.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # Their asserts are tests too: without this a failure shows no values.
 pytest.register_assert_rewrite("layer_checks", "spectral_oracle")

@@ -14,7 +14,6 @@ from keras import backend, ops
 
 from kerasfer.linalg.matrices import symmetrize
 
-
 # Stands for a gap of 0 between tied eigenvalues: log1p(x) / x and the like are 1 there, exactly.
 _TIED = 1e-30
 

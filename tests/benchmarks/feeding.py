@@ -86,7 +86,8 @@ if __name__ == "__main__":
         print(
             f"{name}: {result.median / options.steps * 1e3:.1f} ms a step, "
             f"{1 - peer.median / result.median:.1%} of it for feeding ({low:.1%} to {high:.1%}; "
-            f"fastest turns {1 - peer.seconds.min() / result.seconds.min():.1%}; "
+            f"fastest turns {1 - peer.seconds.min() / result.seconds.min():.1%}; processor time "
+            f"{1 - np.median(peer.processor) / np.median(result.processor):.1%}; "
             f"others used {result.others.mean():.1f} cores); "
             f"loader alone {result.facts['pictures_per_second']:,.0f} pictures a second"
         )

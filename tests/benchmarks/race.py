@@ -165,7 +165,7 @@ def print_pair(title, ours, peer):
     processor = np.median(peer.processor) / np.median(ours.processor)
     others = np.mean([ours.others, peer.others])
     print(
-        f"{title:<32}ours {ours.median * 1e3:7.1f} ms  peer {peer.median * 1e3:7.1f} ms  "
+        f"{title:<33}ours {ours.median * 1e3:7.1f} ms  peer {peer.median * 1e3:7.1f} ms  "
         f"peer / ours {ratio:5.2f} ({low:.2f} to {high:.2f}; fastest turns {fastest:.2f}; "
         f"processor time {processor:.2f}; others used {others:.1f} cores)",
         flush=True,

@@ -1,6 +1,6 @@
 """The train step of `spd_attention` beside the same network without its SPD module.
 
-    python tests/benchmarks/spd_attention.py [--threads 2] [--turns 9] [--batch 8]
+python tests/benchmarks/spd_attention.py [--threads 2] [--turns 9] [--batch 8]
 """
 
 import numpy as np

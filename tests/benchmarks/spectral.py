@@ -1,6 +1,6 @@
 """ReEig and LogEig, forward and backward: ours, fused, beside spd_learn's two modules on PyTorch.
 
-    python tests/benchmarks/spectral.py [--threads 2] [--turns 15]
+python tests/benchmarks/spectral.py [--threads 2] [--turns 15]
 """
 
 import numpy as np

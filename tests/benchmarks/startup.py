@@ -1,6 +1,6 @@
 """How long `kerasfer --help` takes, beside a Python that does nothing.
 
-    python tests/benchmarks/startup.py [--turns 10]
+python tests/benchmarks/startup.py [--turns 10]
 """
 
 import subprocess

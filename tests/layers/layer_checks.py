@@ -68,7 +68,9 @@ def check_saving(make, inputs):
 
 def check_half_precision(make, inputs, tolerance):
     exact_layer = make()
-    exact = ops.convert_to_numpy(exact_layer(_one_or_all([ops.convert_to_tensor(x) for x in inputs])))
+    exact = ops.convert_to_numpy(
+        exact_layer(_one_or_all([ops.convert_to_tensor(x) for x in inputs]))
+    )
     for policy in HALF_POLICIES:
         layer = make(dtype=policy)
         symbols = [keras.Input(x.shape[1:], dtype="float32") for x in inputs]

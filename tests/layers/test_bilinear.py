@@ -71,9 +71,7 @@ def test_both_data_formats_agree():
     a, b = feature_maps(2, 3, 4, 5), feature_maps(2, 3, 4, 6, seed=1)
     last = BilinearPool(data_format="channels_last")([a, b])
     first = BilinearPool(data_format="channels_first")([np.moveaxis(x, -1, 1) for x in (a, b)])
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(last), ops.convert_to_numpy(first), atol=1e-6
-    )
+    np.testing.assert_allclose(ops.convert_to_numpy(last), ops.convert_to_numpy(first), atol=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])

@@ -83,7 +83,10 @@ def test_projection_makes_singular_covariances_definite():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Covariance("time"), "`axis` must be 'spatial' or 'channel'. Received: axis='time'"),
+        (
+            lambda: Covariance("time"),
+            "`axis` must be 'spatial' or 'channel'. Received: axis='time'",
+        ),
         (lambda: Covariance(data_format="last"), "`data_format` must be .* data_format='last'"),
         (
             lambda: Covariance("spatial")(keras.Input((None, 7, 3))),

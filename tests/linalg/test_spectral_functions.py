@@ -87,9 +87,9 @@ def test_the_exponential_and_its_gradient_are_exact(kind):
 def test_rank_deficient_covariances_have_exact_gradients(shrinkage):
     x = rank_deficient(samples=144, size=256)
     upstream = upstream_like(x)
-    x = x + np.float32(shrinkage) * np.trace(x, axis1=-2, axis2=-1)[
-        :, None, None
-    ] * np.eye(256, dtype="float32")
+    x = x + np.float32(shrinkage) * np.trace(x, axis1=-2, axis2=-1)[:, None, None] * np.eye(
+        256, dtype="float32"
+    )
     epsilon = 1e-4
     y, gradient = value_and_gradient(lambda x: linalg.logm(x, epsilon), x, upstream)
     true_y, true_gradient = rectified_log_oracle(epsilon).value_and_gradient(x, upstream)
@@ -231,7 +231,9 @@ def test_the_penalty_by_hand():
     np.testing.assert_allclose(penalty("linear"), np.mean(h), rtol=1e-5)
     identity = np.eye(3, dtype="float32")
     for form in linalg.PENALTY_FORMS:
-        zero = value(lambda x, f=form: linalg.log_eigenvalue_penalty(x, linalg.logm(x), f), identity)
+        zero = value(
+            lambda x, f=form: linalg.log_eigenvalue_penalty(x, linalg.logm(x), f), identity
+        )
         np.testing.assert_allclose(zero, 0, atol=1e-6)
 
 

@@ -65,8 +65,8 @@ def test_every_model(name, tmp_path):
         ("classifier", {"dropout": 0.5, "frozen": True}),
         ("obsr", {"dropout": 0.5}),
         ("obsr", {"frozen": True, "shared": True}),
-        ("spd_attention", {"method": "matmul", "normalize": True, "crops": 2}),
-        ("spd_attention", {"axis": "channel", "crop_mode": "fixed", "bimap_units": 2}),
+        ("spd_attention", {"method": "matmul", "bimap_units": 2, "normalize": True, "crops": 2}),
+        ("spd_attention", {"axis": "channel", "crop_mode": "fixed"}),
     ],
 )
 def test_options_on_a_backbone_of_ones_own(name, options, tmp_path):
@@ -107,7 +107,7 @@ def test_spd_attention_adds_its_penalty():
 
 
 def test_spd_attention_reads_another_stage():
-    model = spd_attention(NAMES, 32, feature_stage="P4", method="matmul", crops=1)
+    model = spd_attention(NAMES, 32, feature_stage="P4", crops=1)
     assert model.get_layer("backbone").output_shape == [(None, 2, 2, 256), (None, 1, 1, 512)]
     assert model.get_layer("spd_attention").bimap.units == 2
     assert model.predict(pictures(), verbose=0).shape == (2, 3)
@@ -127,15 +127,14 @@ def test_pictures_are_scaled_as_imagenet_expects():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(x)[0, 0, 0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision(policy):
-    keras.config.set_dtype_policy(policy)
+def test_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
     try:
         model = spd_attention(NAMES, 32, backbone=tiny_backbone(), crops=2)
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.get_layer("spd_attention").log_eig.compute_dtype == "float32"
-    assert model.get_layer("backbone").outputs[0].dtype == policy.removeprefix("mixed_")
+    assert model.get_layer("backbone").outputs[0].dtype == "float16"
     model.compile("sgd", "categorical_crossentropy")
     y = np.eye(3, dtype="float32")[[0, 2]]
     assert np.isfinite(model.fit(pictures(), y, verbose=0).history["loss"]).all()

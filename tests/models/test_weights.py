@@ -72,7 +72,7 @@ def test_it_computes_what_timm_does(checkpoint):
     name, tensors, folder = checkpoint
     model = make_backbone(name, 64, weights=str(folder))
     x = np.random.default_rng(0).standard_normal((2, 64, 64, 3)).astype("float32")
-    features = keras.ops.convert_to_numpy(model(x, training=False))
+    features = model.predict(x, verbose=0)
     expected = resnet_forward(tensors, name, x)
     assert features.shape == expected.shape == (2, 2, 2, 512)
     np.testing.assert_allclose(features, expected, atol=1e-4 * np.abs(expected).max())
@@ -122,7 +122,9 @@ def test_a_checkpoint_that_lacks_tensors_is_an_error(tmp_path):
 
 
 def test_a_truncated_checkpoint_is_an_error(tmp_path):
-    folder = write_checkpoint(tmp_path / "cut", "resnet18", {"conv1.weight": np.zeros((64, 3, 7, 7))})
+    folder = write_checkpoint(
+        tmp_path / "cut", "resnet18", {"conv1.weight": np.zeros((64, 3, 7, 7))}
+    )
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RunError, match="of resnet18 could not be loaded from"):
