@@ -38,18 +38,18 @@ def fit(model, train_batches, validation_batches, recipe, run, state=None):
 
 
 def _fit_stages(model, train_batches, validation_batches, recipe, run, keeper):
+    resumed = keeper.state["epoch"] > 0
     epochs, warmup = recipe.train.epochs, recipe.train.warmup_epochs
     for first, last, alone in ((0, warmup, True), (warmup, epochs, False)):
         epoch = keeper.state["epoch"]
         if epoch >= last or should_stop(keeper.state, recipe.train):
             continue
         set_trainable(model, recipe, alone)
-        if epoch and epoch == first:
-            # Before the model is compiled: the checkpoint's optimizer is the other stage's.
-            run.load_weights(model, keeper.state)
         compile_model(model, recipe, len(train_batches), last - first, alone)
-        if epoch > first:
-            run.load_weights(model, keeper.state)
+        if resumed:
+            # At the change of stages the optimizer begins anew.
+            run.load_weights(model, keeper.state, with_optimizer=epoch > first)
+            resumed = False
         with original_errors(train_batches, validation_batches), _explained(keeper):
             model.fit(
                 train_batches,

@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 
 import keras
+import numpy as np
 import yaml
+from keras import ops
 
 from kerasfer.errors import RunError
 from kerasfer.files import replace_file, write_json, write_text
@@ -84,7 +86,7 @@ class RunFolder:
             return None
         try:
             state = json.loads(self.state.read_text(encoding="utf-8"))
-            weights = self.checkpoint / state["weights"]
+            weights = self._weights(state)
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{self.state} is damaged, so the run cannot go on. Remove {self.path} to begin "
@@ -96,25 +98,32 @@ class RunFolder:
             )
         return state
 
+    def _weights(self, state):
+        return self.checkpoint / f"epoch_{state['epoch']}.npz"
+
     def save_state(self, state, model):
         """Keeps the training's state and the model with its optimizer, to go on from here."""
-        state = {**state, "weights": f"epoch_{state['epoch']}.weights.h5"}
-        with _replace_model_file(self.checkpoint / state["weights"]) as temporary:
-            model.save_weights(temporary)
+        weights = self._weights(state)
+        # Not Keras' HDF5 files: h5py reports a full disk late, or not at all.
+        with replace_file(weights) as temporary, temporary.open("wb") as file:
+            np.savez(file, **_values("model", model), **_values("optimizer", model.optimizer))
         write_json(self.state, state)
-        for old in self.checkpoint.glob("*.weights.h5"):
-            if old.name != state["weights"]:
+        for old in self.checkpoint.glob("epoch_*.npz"):
+            if old != weights:
                 old.unlink()
 
-    def load_weights(self, model, state):
-        """Takes a model back to a state; where it is compiled, its optimizer too."""
-        if model.optimizer is not None and not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        model.load_weights(self.checkpoint / state["weights"])
+    def load_weights(self, model, state, with_optimizer):
+        """Takes a compiled model back to a state; its optimizer too, where it is the same one."""
+        with np.load(self._weights(state)) as values:
+            _assign("model", model, values)
+            if with_optimizer:
+                if not model.optimizer.built:
+                    model.optimizer.build(model.trainable_variables)
+                _assign("optimizer", model.optimizer, values)
 
     def save_model(self, model):
         """Keeps the model as the run's result, without what only training needs."""
-        with _replace_model_file(self.model) as temporary:
+        with replace_file(self.model) as temporary:
             keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
 
     def close(self):
@@ -221,14 +230,20 @@ def _make_folder(path):
         ) from error
 
 
-@contextlib.contextmanager
-def _replace_model_file(path):
-    """As `replace_file`, for h5py, which reports a refused write as a RuntimeError too."""
-    try:
-        with replace_file(path) as temporary:
-            yield temporary
-    except RuntimeError as error:
+def _values(owner, layer_or_optimizer):
+    """Names the values of all variables, which the same recipe makes in the same order."""
+    values = map(ops.convert_to_numpy, layer_or_optimizer.variables)
+    return {f"{owner}_{number}": value for number, value in enumerate(values)}
+
+
+def _assign(owner, layer_or_optimizer, values):
+    variables = layer_or_optimizer.variables
+    found = [values[name] for name in values.files if name.startswith(f"{owner}_")]
+    if [value.shape for value in found] != [tuple(variable.shape) for variable in variables]:
         raise RunError(
-            f"Cannot write {path}: {str(error).strip()}. What it held before is intact; check that "
-            "its folder has room, then run again."
-        ) from error
+            f"The checkpoint's {owner} has {len(found)} variables, and not the shapes of the "
+            f"{len(variables)} that are trained now: it was written by another version. Finish "
+            "the run with that one, or remove its folder to begin again."
+        )
+    for variable, value in zip(variables, found, strict=True):
+        variable.assign(value)
