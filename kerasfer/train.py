@@ -86,9 +86,10 @@ def _train_fold(recipe, fold, run, resume):
             if state and run.environment.exists():
                 place["started"] = _read_json(run.environment)["started"]
             write_json(run.environment, place)
-            _announce(recipe, run, place, *batches)
-            if state:
-                print(f"Going on after epoch {state['epoch']}.", flush=True)
+            if recipe.train.verbose:
+                _announce(recipe, run, place, *batches)
+                if state:
+                    print(f"Going on after epoch {state['epoch']}.", flush=True)
             state = fit(model, *batches[:2], recipe, run, state)
             write_json(run.environment, {**place, "seconds": round(state["seconds"], 1)})
             metrics = _judge(recipe, fold, run, batches[2])

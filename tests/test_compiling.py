@@ -55,9 +55,7 @@ def test_step():
 
 
 def test_cosine_ends_at_its_minimum():
-    found = rates(
-        [0, 20, 40, 50], learning_rate=0.1, schedule={"name": "cosine", "minimum": 0.02}
-    )
+    found = rates([0, 20, 40, 50], learning_rate=0.1, schedule={"name": "cosine", "minimum": 0.02})
     assert found == pytest.approx([0.1, 0.06, 0.02, 0.02])
 
 
@@ -78,9 +76,7 @@ def test_the_classifier_alone_is_trained_at_a_constant_rate():
 
 def test_decay_spares_scales_shifts_and_the_manifold():
     model = compiled("tiny_spd", name="sgd", learning_rate=0.1, weight_decay=0.5)
-    decayed = {
-        v.path for v in model.trainable_variables if model.optimizer._use_weight_decay(v)
-    }
+    decayed = {v.path for v in model.trainable_variables if model.optimizer._use_weight_decay(v)}
     assert {path.rsplit("/", 1)[1] for path in decayed} == {"kernel"}
     assert not any("bi_map" in path or "bimap" in path for path in decayed)
     assert "logits/kernel" in decayed

@@ -95,7 +95,7 @@ def test_then_everything_is_trained_by_a_fresh_optimizer(fitted):
     assert state["epoch"] == 3
     # A constant rate, then the cosine over what is left.
     assert column(run, "learning_rate") == pytest.approx([0.01, 0.01, 0.005])
-    assert int(model.optimizer.iterations) == 2 * 4
+    assert int(model.optimizer.iterations) == 2 * 3
     moved = weights(model)
     keras.utils.set_random_seed(0)
     for path, value in weights(tiny_models.tiny(("a",) * 7, 16, dropout=0.2)).items():
@@ -114,14 +114,12 @@ def test_a_frozen_extractor_stays_frozen(fold):
 
 
 def test_validates_on_averages_and_keeps_them(fitted, fold):
-    model, state, run = fitted("tiny_spd", epochs=1, optimizer={"ema": 0.8, "name": "sgd"})
+    _, state, run = fitted("tiny_spd", epochs=1, optimizer={"ema": 0.8, "name": "sgd"})
     kept = load_model(run.model)
     kept.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     loss, accuracy = kept.evaluate(Batches(fold.validation, 16, 64), verbose=0)
     row = state["history"][0]
-    assert row["val_accuracy"] == pytest.approx(accuracy)
-    kernel = weights(kept)["spd_attention/bi_map/kernel"] if False else None
-    assert kernel is None
+    assert (row["val_loss"], row["val_accuracy"]) == pytest.approx((loss, accuracy), rel=1e-4)
 
 
 def test_averages_come_and_go_unrounded():

@@ -24,13 +24,20 @@ train: {epochs: 2, tensorboard: false}
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """Works in an empty folder with tiny.yaml; TensorFlow's pipeline is spared its threads."""
+    """Works in an empty folder with tiny.yaml and models that train in no time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
     tmp_path.joinpath("tiny.yaml").write_text(RECIPE)
     for name in ("tiny", "tiny_spd"):
         monkeypatch.setitem(MODELS, name, getattr(tiny_models, name))
     return tmp_path
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Spares the figures, which take as long as such a training."""
+    for drawing in ("plot_confusion_matrix", "plot_curves", "write_report"):
+        monkeypatch.setattr(f"kerasfer.train.{drawing}", lambda *arguments, **options: None)
 
 
 def call(*arguments):
@@ -93,7 +100,7 @@ def test_a_run(place):
     assert [path.name.split(".")[0] for path in (folder / "logs").iterdir()] == ["events"]
 
 
-def test_runs_are_told_apart(place):
+def test_runs_are_told_apart(place, plain):
     assert run().exit_code == 0
     model = (place / "runs/tiny/model.keras").read_bytes()
     assert "already holds a finished run" in refused(run())
@@ -104,7 +111,7 @@ def test_runs_are_told_apart(place):
     assert (place / "runs/tiny/model.keras").read_bytes() == model
 
 
-def test_resume_without_a_checkpoint_begins(place):
+def test_resume_without_a_checkpoint_begins(place, plain):
     result = run("train.epochs=1", "train.verbose=0", resume=True)
     assert result.exit_code == 0
     assert (place / "runs/tiny/metrics.json").exists()
@@ -124,13 +131,13 @@ def test_the_output_folder_is_a_file(place):
     assert "Cannot make the folder" in refused(run())
 
 
-def test_precision_is_put_back():
+def test_precision_is_put_back(plain):
     before = keras.config.dtype_policy().name
     assert run("train.precision=mixed_bfloat16", "train.epochs=1").exit_code == 0
     assert keras.config.dtype_policy().name == before
 
 
-def test_everything_at_once(place):
+def test_everything_at_once(place, plain):
     """Weights, smoothing, mixup, clipping, averages, schedules and float16 train together."""
     result = run(
         *("data.class_weights=balanced", "data.augment.mixup=0.2", "train.label_smoothing=0.1"),
@@ -170,7 +177,7 @@ def test_folds_together(place):
     assert call("evaluate", folder / "fold_2").exit_code == 0
 
 
-def test_folds_one_by_one(place):
+def test_folds_one_by_one(place, plain):
     folder = place / "runs" / "tiny"
     for number in (1, 2):
         result = run(*FOLDS, f"data.fold={number}")
@@ -183,7 +190,7 @@ def test_folds_one_by_one(place):
     assert result.stdout.splitlines()[-1].endswith(os.path.join("fold_0", "report.html"))
 
 
-def test_a_run_is_not_made_a_folder_of_folds(place):
+def test_a_run_is_not_made_a_folder_of_folds(place, plain):
     assert run("train.epochs=1").exit_code == 0
     message = refused(run(*FOLDS))
     assert "was begun with another recipe; what differs: data.num_folds, data.protocol" in message
@@ -261,7 +268,7 @@ def test_a_broken_picture(pictures):
     assert os.path.join("train", "sad", "3.jpg") in message
 
 
-def test_a_broken_picture_is_left_out(pictures):
+def test_a_broken_picture_is_left_out(pictures, plain):
     result = run(*pictures, "data.on_bad_image=skip", "train.epochs=1")
     assert result.exit_code == 0, result.output
     assert "on 11 / 4 / 4 pictures" in result.stdout
@@ -269,7 +276,7 @@ def test_a_broken_picture_is_left_out(pictures):
     assert "3.jpg" in result.stdout
 
 
-def test_a_full_disk_keeps_the_last_good_epoch(place, monkeypatch):
+def test_a_full_disk_keeps_the_last_good_epoch(place, monkeypatch, plain):
     """The third checkpoint does not fit; when there is room again, the run goes on."""
     saved = []
     savez = np.savez
@@ -293,7 +300,7 @@ def test_a_full_disk_keeps_the_last_good_epoch(place, monkeypatch):
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
 
 
-def test_an_interrupt_is_one_line(place, monkeypatch):
+def test_an_interrupt_is_one_line(plain, monkeypatch):
     def interrupt(self, batch, logs=None):
         if self.state["epoch"] == 1:
             raise KeyboardInterrupt
@@ -306,7 +313,7 @@ def test_an_interrupt_is_one_line(place, monkeypatch):
     assert run(resume=True).exit_code == 0
 
 
-def test_from_python(place):
+def test_from_python(place, plain):
     from kerasfer.recipe import load_recipe
 
     metrics = train(load_recipe("tiny.yaml", ["train.epochs=1"]), output_dir=place / "out")

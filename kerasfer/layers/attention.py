@@ -12,8 +12,10 @@ class SPDAttention(keras.layers.Layer):
     """Weighs the regions of a face by the second-order statistics of their feature maps.
 
     Each region's map becomes a covariance matrix, is projected to positive definite, mapped by a
-    `BiMap`, rectified, taken to its logarithm and laid out as a vector; a dense unit with a sigmoid
-    turns that into the region's coefficient α_i. The result is Σ α_i · fea_i.
+    `BiMap`, rectified, taken to its logarithm and laid out as a vector, divided by its matrix's
+    size; a dense unit with a sigmoid turns that into the region's coefficient α_i. The result is
+    Σ α_i · fea_i / Σ α_i. The plain sum, the paper's wording, can be had, but from random weights
+    training then tends to send every α_i to 0 in its first steps, where no gradient is left.
 
     Args:
         units: Size of the `BiMap`; `None` takes half of the covariance's size.
@@ -22,7 +24,7 @@ class SPDAttention(keras.layers.Layer):
         epsilon: Smallest eigenvalue before the logarithm.
         logreg_weight: Weight of the log-eigenvalue penalty in the loss.
         logreg_form: `"squared"` or `"linear"`.
-        normalize: Whether to divide by Σ α_i.
+        normalize: Whether to divide by Σ α_i, as Region Attention Networks do.
         method: `"eigh"` or `"matmul"`, as in `LogEig`.
         data_format: Of the feature maps, as in `Covariance`.
 
@@ -49,7 +51,7 @@ class SPDAttention(keras.layers.Layer):
         epsilon=1e-4,
         logreg_weight=1e-3,
         logreg_form="squared",
-        normalize=False,
+        normalize=True,
         method="eigh",
         data_format=None,
         **kwargs,
@@ -71,7 +73,7 @@ class SPDAttention(keras.layers.Layer):
             epsilon, logreg_weight, logreg_form, method, dtype=dtype, name="log_eig"
         )
         self.vech = Vech(dtype=dtype, name="vech")
-        self.score = keras.layers.Dense(1, activation="sigmoid", dtype=dtype, name="score")
+        self.score = keras.layers.Dense(1, dtype="float32", name="score")
 
     def build(self, input_shape):
         maps_shape, vectors_shape = input_shape
@@ -96,10 +98,13 @@ class SPDAttention(keras.layers.Layer):
         maps, vectors = inputs
         regions = maps.shape[1]
         spd = self.spd_project(self.covariance(ops.reshape(maps, (-1, *maps.shape[2:]))))
-        tangent = self.vech(self.log_eig(self.bimap(spd)))
-        scores = ops.reshape(self.score(tangent), (-1, regions))
-        if self.normalize:
-            scores = scores / ops.sum(scores, axis=1, keepdims=True)
+        logs = self.log_eig(self.bimap(spd))
+        # A logarithm's length grows with the matrix: unscaled, it saturates the sigmoids at once.
+        tangent = self.vech(logs) / logs.shape[-1]
+        logits = ops.reshape(self.score(tangent), (-1, regions))
+        # softmax(log α) is α / Σ α, without the quotient of two tiny numbers.
+        scores = ops.softmax(ops.log_sigmoid(logits)) if self.normalize else ops.sigmoid(logits)
+        scores = ops.cast(scores, vectors.dtype)
         attended = ops.sum(scores[..., None] * vectors, axis=1)
         return (attended, scores) if return_attention_scores else attended
 

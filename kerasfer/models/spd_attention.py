@@ -22,7 +22,7 @@ def spd_attention(
     epsilon=1e-4,
     logreg_weight=1e-3,
     logreg_form="squared",
-    normalize=False,
+    normalize=True,
     method="eigh",
     frozen=False,
     dropout=0.0,

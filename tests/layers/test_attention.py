@@ -63,7 +63,7 @@ def test_it_is_its_parts():
     bimap = BiMap(4)
     bimap.build((None, 6, 6))
     bimap.set_weights(layer.bimap.get_weights())
-    tangent = ops.convert_to_numpy(Vech()(LogEig(0.05)(bimap(x))))
+    tangent = ops.convert_to_numpy(Vech()(LogEig(0.05)(bimap(x)))) / 4  # by the matrix's size
     kernel, bias = layer.score.get_weights()
     expected = 1 / (1 + np.exp(-(tangent @ kernel + bias)))
     np.testing.assert_allclose(ops.convert_to_numpy(scores), expected.reshape(2, 3), atol=1e-5)

@@ -1,0 +1,45 @@
+"""Every recipe loads and builds, and the quickstart runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kerasfer.data import DATASETS
+from kerasfer.fitting import set_trainable
+from kerasfer.models import build_model
+from kerasfer.recipe import load_recipe
+from kerasfer.train import train
+
+FOLDER = Path(__file__).parent.parent / "recipes"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_builds(path, offline):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem and recipe.description
+    assert recipe.data.name in DATASETS
+    # The only part that needs a network is left out.
+    options = recipe.model.model_dump(exclude={"name", "weights"}, exclude_none=True)
+    size = recipe.data.image_size
+    model = build_model(recipe.model.name, ("happy", "sad", "calm"), size, **options)
+    assert model.input_shape == (None, size, size, 3)
+    assert model.output_shape == (None, 3)
+    set_trainable(model, recipe, alone=recipe.train.warmup_epochs > 0)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_published_recipes_say_what_they_reproduce(path):
+    recipe = load_recipe(path)
+    published = path.stem.endswith(("_obsr", "_spd"))
+    assert (recipe.reproduces is not None) == published
+
+
+def test_quickstart_runs(tmp_path, offline):
+    settings = ["data.num_samples=70", "train.epochs=1", "train.verbose=0", "data.image_size=32"]
+    recipe = load_recipe(FOLDER / "quickstart.yaml", settings)
+    metrics = train(recipe, output_dir=tmp_path)
+    folder = tmp_path / "quickstart"
+    assert json.loads((folder / "metrics.json").read_text())["accuracy"] == metrics["accuracy"]
+    assert (folder / "report.html").stat().st_size > 50_000
