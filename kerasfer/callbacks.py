@@ -107,11 +107,12 @@ def averaged_weights(model):
         yield
         return
     variables = optimizer._trainable_variables
-    values = [ops.convert_to_numpy(variable) for variable in variables]
+    # Copies: JAX gives the memory of a variable away in each step.
+    values = [np.array(ops.convert_to_numpy(variable)) for variable in variables]
     for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
         # The mean of points on a manifold lies beside it.
         constraint = variable.constraint or ops.convert_to_tensor
-        variable.assign(constraint(ops.convert_to_tensor(average)))
+        variable.assign(constraint(np.array(ops.convert_to_numpy(average))))
     try:
         yield
     finally:
@@ -145,10 +146,12 @@ class _TensorBoard:
 
 
 def _reseed(model, seed, epoch):
-    generators = [v for v in model.variables if v.path.endswith("seed_generator_state")]
-    for number, state in enumerate(generators):
-        rng = np.random.default_rng([seed, epoch, number])
-        state.assign(rng.integers(0, 2**32, size=state.shape, dtype="uint32"))
+    rng = np.random.default_rng([seed, epoch])
+    # PyTorch's dropout draws from its own generator, which this sets; the others have states.
+    keras.utils.set_random_seed(int(rng.integers(2**32)))
+    for state in model.variables:
+        if state.path.endswith("seed_generator_state"):
+            state.assign(rng.integers(0, 2**31, size=state.shape, dtype="int64"))
 
 
 def should_stop(state, settings):

@@ -56,10 +56,11 @@ def _train_folds(recipe, folds, run_dir, resume):
     """Trains the folds that the recipe names; the last of all of them brings the summary."""
     runs = open_folds(run_dir, recipe, resume)
     for number, run in runs.items():
-        print(f"Fold {number} of 0 to {len(folds) - 1}", flush=True)
-        metrics = _train_fold(recipe_of_fold(recipe, number), folds[number], run, resume)
-        # Each fold's model is gone; this frees what the backend keeps of it.
-        keras.utils.clear_session()
+        print(f"Fold {number + 1} of {len(folds)}: {run.path}", flush=True)
+        with _dtype_policy(recipe.train.precision):
+            metrics = _train_fold(recipe_of_fold(recipe, number), folds[number], run, resume)
+            # The fold's model is gone; this frees what the backend keeps of it, and its settings.
+            keras.utils.clear_session()
     everything = [RunFolder(run_dir / f"fold_{number}") for number in range(len(folds))]
     if not all(run.is_finished for run in everything):
         return metrics, run.path

@@ -29,7 +29,7 @@ def rates(steps, **optimizer):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_trains(name):
     model = compiled(name=name, learning_rate=0.01, clip_norm=1.0, weight_decay=1e-3, ema=0.9)
-    assert type(model.optimizer) is OPTIMIZERS[name]
+    assert isinstance(model.optimizer, OPTIMIZERS[name])
     x, y = np.ones((4, 16, 16, 3), "float32"), np.eye(3, dtype="float32")[[0, 1, 2, 0]]
     assert np.isfinite(model.train_on_batch(x, y)[0])
 

@@ -74,7 +74,7 @@ def test_the_model_in_a_run_knows_its_run(run):
 
 
 def test_a_model_alone(run, tmp_path, monkeypatch):
-    samples = load_dataset("synthetic", num_samples=14)
+    samples = load_dataset("synthetic", num_samples=70)
     monkeypatch.setitem(DATASETS, "synthetic", lambda data_dir: samples)
     model = shutil.copy(run / "model.keras", tmp_path / "mine.keras")
     with pytest.raises(RecipeError, match="must be told: add --dataset"):
