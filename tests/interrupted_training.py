@@ -2,11 +2,13 @@
 
     python interrupted_training.py < jobs.json
 
-A job is `{"recipe", "output_dir", "resume", "die"}`. `die` is null or a moment: `["step", 5]` after
-the fifth training step; `["before", "state.json", 2]` and `["after", …]` around the second time
-that this file takes its place; `["remove", "checkpoint", 1]` in the middle of its removal. Each job
-is a fork of this process, which has imported everything and computed nothing: that is
-what takes the time. Prints how each ended, the number of the signal being negative.
+Takes lists of jobs: those of a list run one after the other, two lists at a time. A job is
+`{"recipe", "output_dir", "resume", "die"}`. `die` is null or a moment: `["step", 5]` after the
+fifth training step; `["before", "state.json", 2]` and `["after", …]` around the second time that
+this file takes its place; `["remove", "checkpoint", 1]` in the middle of its removal.
+
+Each job is a fork of this process, which has imported everything and computed nothing: importing is
+what takes the time. Prints how each ended, in lists again, the number of a signal being negative.
 """
 
 import json
@@ -26,12 +28,21 @@ def main():
     import kerasfer.train  # noqa: F401
 
     tiny_models.register()
-    codes = []
-    for job in json.load(sys.stdin):
-        child = os.fork()
-        if child == 0:
-            run(**job)
-        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    chains = json.load(sys.stdin)
+    codes = [[] for _ in chains]
+    waiting, running = list(range(len(chains))), {}
+    while waiting or running:
+        while waiting and len(running) < 2:
+            number = waiting.pop(0)
+            child = os.fork()
+            if child == 0:
+                run(**chains[number][len(codes[number])])
+            running[child] = number
+        child, status = os.wait()
+        number = running.pop(child)
+        codes[number].append(os.waitstatus_to_exitcode(status))
+        if len(codes[number]) < len(chains[number]):
+            waiting.insert(0, number)
     print(json.dumps(codes))
 
 

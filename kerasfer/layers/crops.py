@@ -94,7 +94,7 @@ def _resampling(place, size, side, dtype):
     The window covers the share `side` of the line and begins at the share `place` of what is left.
     """
     start = place[..., None] * (1 - side) * size
-    pixels = np.arange(size, dtype="float32")
+    pixels = ops.arange(size, dtype="float32")
     # Pixel centres of the output, in pixels of the input; the border repeats.
     centres = ops.clip(start + (pixels + 0.5) * side - 0.5, 0.0, size - 1.0)
     weights = ops.relu(1.0 - ops.abs(centres[..., None] - pixels))

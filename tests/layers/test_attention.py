@@ -15,7 +15,7 @@ def maps_and_vectors(batch=4, regions=3):
     return maps, rng.standard_normal((batch, regions, 5)).astype("float32")
 
 
-@pytest.mark.parametrize("options", [{}, {"axis": "channel", "units": 3, "normalize": True}])
+@pytest.mark.parametrize("options", [{}, {"axis": "channel", "units": 3, "normalize": False}])
 def test_as_a_keras_layer(options):
     check_layer(lambda **kwargs: SPDAttention(**options, **kwargs), *maps_and_vectors())
 
@@ -33,7 +33,7 @@ def test_scores_weigh_the_vectors():
 
 
 def test_normalized_scores_sum_to_one():
-    plain, normalized = SPDAttention(), SPDAttention(normalize=True)
+    plain, normalized = SPDAttention(normalize=False), SPDAttention()
     inputs = maps_and_vectors()
     scores = ops.convert_to_numpy(plain(inputs, return_attention_scores=True)[1])
     normalized(inputs)
@@ -57,7 +57,7 @@ def test_scores_in_a_functional_model():
 
 def test_it_is_its_parts():
     maps, vectors = maps_and_vectors(batch=2)
-    layer = SPDAttention(units=4, shrinkage=0.01, epsilon=0.05)
+    layer = SPDAttention(units=4, shrinkage=0.01, epsilon=0.05, normalize=False)
     scores = layer([maps, vectors], return_attention_scores=True)[1]
     x = SPDProject(0.01)(Covariance()(maps.reshape(6, 3, 2, 16)))
     bimap = BiMap(4)
@@ -109,3 +109,13 @@ def test_shapes_that_do_not_fit_are_errors(shapes):
 def test_unknown_choices_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         SPDAttention(**options)
+
+
+def test_normalized_scores_survive_coefficients_near_zero():
+    inputs = maps_and_vectors()
+    layer = SPDAttention()
+    layer(inputs)
+    kernel, bias = layer.score.get_weights()
+    layer.score.set_weights([kernel, bias - 200.0])  # every sigmoid underflows
+    scores = ops.convert_to_numpy(layer(inputs, return_attention_scores=True)[1])
+    np.testing.assert_allclose(scores.sum(axis=1), 1.0, atol=1e-5)
