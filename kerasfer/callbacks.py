@@ -121,28 +121,44 @@ def averaged_weights(model):
 
 
 class _TensorBoard:
-    """Scalars by epoch for TensorBoard, through its own writer: Keras' needs TensorFlow.
+    """Scalars by epoch for TensorBoard, in an ordinary file.
 
-    A resumed run writes its whole history anew, so that no epoch is missing or there twice.
+    Keras' callback needs TensorFlow, and TensorBoard's own writer imports it and hides a full disk
+    in a thread. A resumed run writes its whole history anew, so that no epoch
+    is missing or there twice.
     """
 
     def __init__(self, folder, history):
-        from tensorboard.summary import Writer  # Slow to import.
+        from tensorboard.compat.proto.event_pb2 import Event  # Slow to import.
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
+        self.event, self.summary = Event, Summary
+        folder.mkdir(exist_ok=True)
         for old in folder.glob("events.*"):
             old.unlink()
-        self.writer = Writer(str(folder))
+        # The number is how TensorBoard knows the order of files.
+        self.file = (folder / f"events.out.tfevents.{int(time.time())}.kerasfer").open("wb")
+        self.records = RecordWriter(self.file)
+        self._record(file_version="brain.Event:2")
         for row in history:
             self.write(row)
 
     def write(self, row):
-        for name, value in row.items():
-            if name != "epoch":
-                self.writer.add_scalar(name, value, row["epoch"])
-        self.writer.flush()
+        scalars = [
+            self.summary.Value(tag=name, simple_value=value)
+            for name, value in row.items()
+            if name != "epoch"
+        ]
+        self._record(step=row["epoch"], summary=self.summary(value=scalars))
+
+    def _record(self, **content):
+        event = self.event(wall_time=time.time(), **content)
+        self.records.write(event.SerializeToString())
+        self.file.flush()
 
     def close(self):
-        self.writer.close()
+        self.file.close()
 
 
 def _reseed(model, seed, epoch):

@@ -124,7 +124,7 @@ class RunFolder:
     def save_model(self, model):
         """Keeps the model as the run's result, without what only training needs."""
         with replace_file(self.model) as temporary:
-            keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
+            keras.Model(model.input, model.output, name=model.name).save(temporary)
 
     def close(self):
         """Marks the run as finished, in one step, and removes what only resuming needs."""

@@ -14,6 +14,8 @@ NEUTRAL = [
     "tests/models",
     "tests/test_optimizers.py",
     "tests/data/test_pipeline.py",
+    "tests/test_compiling.py",
+    "tests/test_fitting.py",
 ]
 
 

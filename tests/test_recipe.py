@@ -59,7 +59,7 @@ def test_published_settings():
     for name, expected in published.items():
         paper = by_name[name].reproduces
         assert (paper.paper, paper.table, paper.column, paper.accuracy) == expected
-    assert set(by_name) == {*published, "quickstart", "fer2013_resnet18_48"}
+    assert set(by_name) == {*published, "quickstart", "own_faces", "fer2013_resnet18_48"}
 
     fer2013, ckplus = by_name["fer2013_obsr"], by_name["ckplus_obsr"]
     assert (fer2013.optimizer.name, fer2013.optimizer.weight_decay) == ("gc_adamw", 1e-2)
