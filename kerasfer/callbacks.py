@@ -124,8 +124,8 @@ class _TensorBoard:
     """Scalars by epoch for TensorBoard, in an ordinary file.
 
     Keras' callback needs TensorFlow, and TensorBoard's own writer imports it and hides a full disk
-    in a thread. A resumed run writes its whole history anew, so that no epoch
-    is missing or there twice.
+    in a thread. A resumed run writes its whole history anew, so that no epoch is missing or there
+    twice.
     """
 
     def __init__(self, folder, history):

@@ -9,6 +9,9 @@ from kerasfer.compiling import compile_model
 from kerasfer.data.pipeline import original_errors
 from kerasfer.errors import RecipeError
 
+# As kerasfer.linalg says it, and as TensorFlow does from within a graph.
+_EIGEN_FAILURES = ("eigendecomposition failed", "eigen decomposition was not successful")
+
 
 def fit(model, train_batches, validation_batches, recipe, run, state=None):
     """Fits a model and keeps its best epoch as the run's `model.keras`.
@@ -89,6 +92,6 @@ def _explained(keeper):
     try:
         yield
     except Exception as error:  # each backend has a class of its own for this
-        if "eigen" in str(error).lower():
+        if any(failure in str(error).lower() for failure in _EIGEN_FAILURES):
             raise diverged("a covariance matrix is not finite", keeper.state) from error
         raise

@@ -43,6 +43,8 @@ def plain_torch(**case):
 
 if __name__ == "__main__":
     options = parse(__doc__, turns=5, only=None, precision=None)
+    if options.only not in (None, *CASES):
+        raise SystemExit(f"--only must be one of {', '.join(CASES)}. Received: {options.only}.")
     print_header(options.threads)
     for title, case in CASES.items():
         if options.only not in (None, title):
