@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import kerasfer
 from kerasfer.cli import main
-from kerasfer.cli import train as train_command
+from kerasfer.cli.training import train as train_command
 from kerasfer.errors import DataError, RunError
 from kerasfer.recipe import load_recipe
 
@@ -108,7 +108,7 @@ def test_data_dir_from_the_environment(call, fake, monkeypatch):
     ],
 )
 def test_backend(call, fake, monkeypatch, option, recipe, environment, expected):
-    monkeypatch.setattr("kerasfer.cli.find_spec", lambda name: name)
+    monkeypatch.setattr("kerasfer.cli.shared.find_spec", lambda name: name)
     if environment is not None:
         monkeypatch.setenv("KERAS_BACKEND", environment)
     if recipe:
@@ -140,7 +140,7 @@ def test_unknown_backend_in_the_environment(call, monkeypatch):
 
 
 def test_backend_that_is_not_installed(call, monkeypatch):
-    monkeypatch.setattr("kerasfer.cli.find_spec", lambda name: None)
+    monkeypatch.setattr("kerasfer.cli.shared.find_spec", lambda name: None)
     result = call("train", "mine.yaml", "--backend", "jax")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: The backend jax is not installed: install it (pip ")
