@@ -1,6 +1,7 @@
 """Layers for second-order statistics and SPD matrices, usable in any Keras 3 project."""
 
 from kerasfer.layers.attention import SPDAttention
+from kerasfer.layers.batch_normalization import FusedBatchNormalization
 from kerasfer.layers.bilinear import BilinearPool
 from kerasfer.layers.bimap import BiMap, Stiefel
 from kerasfer.layers.class_probabilities import ClassProbabilities
@@ -15,6 +16,7 @@ __all__ = [
     "ClassProbabilities",
     "Covariance",
     "ExpEig",
+    "FusedBatchNormalization",
     "LogEig",
     "ReEig",
     "RegionCrops",

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from kerasfer.errors import RunError
+from kerasfer.layers import FusedBatchNormalization
 
 STEMS = ("imagenet", "small")
 STAGES = ("P2", "P3", "P4", "P5")
@@ -81,8 +82,7 @@ def make_backbone(backbone, image_size, weights=None, stem="imagenet", stages=("
             )
     resnet = _resnet(backbone, image_size, weights)
     outputs = _one_or_all([resnet.pyramid_outputs[stage] for stage in stages])
-    model = keras.Model(resnet.input, outputs, name=name)
-    return _with_small_stem(model, weights) if stem == "small" else model
+    return _rebuild(keras.Model(resnet.input, outputs, name=name), weights, stem)
 
 
 def _one_or_all(outputs):
@@ -135,22 +135,24 @@ def _looks_like_path(weights):
     return weights != "imagenet" and (os.sep in weights or weights.startswith((".", "~")))
 
 
-def _with_small_stem(model, weights):
-    """Rebuilds a ResNet with a 3 × 3 convolution of stride 1 and no pooling before the stages."""
+def _rebuild(model, weights, stem):
+    """Rebuilds a ResNet with fused normalization and the stem asked for; its weights are kept."""
 
-    def small(layer):
+    def rebuild(layer):
         config = layer.get_config()
-        if layer.name == "conv1_pad":
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return FusedBatchNormalization.from_config(config)
+        if stem == "small" and layer.name == "conv1_pad":
             config["padding"] = 1
-        elif layer.name == "conv1_conv":
+        elif stem == "small" and layer.name == "conv1_conv":
             config.update(kernel_size=3, strides=1)
-        elif layer.name in ("pool1_pad", "pool1_pool"):
+        elif stem == "small" and layer.name in ("pool1_pad", "pool1_pool"):
             return keras.layers.Identity(name=layer.name)
         return layer.__class__.from_config(config)
 
-    clone = keras.models.clone_model(model, clone_function=small)
+    clone = keras.models.clone_model(model, clone_function=rebuild)
     if weights is not None:
         for layer in clone.layers:
-            if layer.weights and layer.name != "conv1_conv":
+            if layer.weights and (stem, layer.name) != ("small", "conv1_conv"):
                 layer.set_weights(model.get_layer(layer.name).get_weights())
     return clone

@@ -1,7 +1,14 @@
 import keras
 from keras import layers
 
-from kerasfer.layers import BiMap, Covariance, LogEig, SPDProject, Vech
+from kerasfer.layers import (
+    BiMap,
+    Covariance,
+    FusedBatchNormalization,
+    LogEig,
+    SPDProject,
+    Vech,
+)
 from kerasfer.models.backbones import preprocessing
 from kerasfer.models.heads import classify
 
@@ -47,7 +54,7 @@ def covpool(
             x = layers.MaxPooling2D(2, name=f"pool_{number}")(x)
             continue
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv_{number}")(x)
-        x = layers.BatchNormalization(momentum=0.9, name=f"norm_{number}")(x)
+        x = FusedBatchNormalization(momentum=0.9, name=f"norm_{number}")(x)
         x = layers.ReLU(name=f"relu_{number}")(x)
     x = Covariance(axis="channel", data_format="channels_last", name="covariance")(x)
     x = SPDProject(shrinkage, name="spd_project")(x)
