@@ -5,14 +5,17 @@ import os
 from difflib import get_close_matches
 from pathlib import Path
 
-from kerasfer.data import ckplus, fer2013, ferplus, folder, synthetic
+from kerasfer.data import affectnet, ckplus, fer2013, ferplus, folder, rafdb, sfew, synthetic
 from kerasfer.errors import RecipeError
 
 DATASETS = {
+    "affectnet": affectnet.load,
     "ckplus": ckplus.load,
     "fer2013": fer2013.load,
     "ferplus": ferplus.load,
     "folder": folder.load,
+    "rafdb": rafdb.load,
+    "sfew": sfew.load,
     "synthetic": synthetic.load,
 }
 

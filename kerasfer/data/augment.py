@@ -9,6 +9,7 @@ from PIL import Image
 ERASED_AREA = (0.02, 0.33)  # share of the picture; Zhong et al., Random Erasing, AAAI 2020
 ERASED_ASPECT = (0.3, 1 / 0.3)
 TEN_CROP_SHARE = 0.875  # of the side, as 224 of 256
+TEN_CROP_PLACES = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5))  # x, y
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Augment:
         _check("erasing", 0 <= self.erasing <= 1, "in [0, 1]", self.erasing)
         _check("mixup", self.mixup >= 0, "0 or larger", self.mixup)
 
-    def __call__(self, pictures, size, rng):
+    def __call__(self, pictures, size, rng, points=None):
         """Varies uint8 pictures, each at its own draw, and brings them to `size`.
 
         Args:
@@ -59,9 +60,11 @@ class Augment:
             size: int, side of the result in pixels.
             rng: `numpy.random.Generator`. Each kind of variation takes the same draws whether the
                 others are on or off.
+            points: float `(n, points, 2)`, landmarks of each picture in its pixels, or None.
 
         Returns:
-            uint8 `(n, size, size)` or `(n, size, size, 3)`.
+            uint8 `(n, size, size)` or `(n, size, size, 3)`; with points a tuple of that and of
+            where they came to lie, as shares of the result's width and height.
         """
         num = len(pictures)
         flips = rng.random(num) < (0.5 if self.flip else 0)
@@ -73,12 +76,17 @@ class Augment:
 
         centres = corners + sides[:, None] / 2 + shifts  # (x, y) as shares of the picture
         maps = zip(centres.tolist(), sides.tolist(), angles.tolist(), flips.tolist(), strict=True)
-        varied = np.stack(
-            [warp(picture, size, *one) for picture, one in zip(pictures, maps, strict=True)]
-        )
+        maps = list(zip(pictures, maps, strict=True))
+        varied = np.stack([warp(picture, size, *one) for picture, one in maps])
         for index in np.flatnonzero(erased):
             _erase(varied[index], rng)
-        return varied
+        if points is None:
+            return varied
+        moved = [
+            follow(own, picture.shape, *one)
+            for own, (picture, one) in zip(points, maps, strict=True)
+        ]
+        return varied, np.stack(moved)
 
     def mix(self, images, labels, rng):
         """Blends each image and its label with another one of the batch (mixup).
@@ -141,22 +149,55 @@ def warp(picture, size, centre=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
     return np.asarray(image)
 
 
+def follow(points, shape, centre=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
+    """Tells where points of a picture come to lie in the window that `warp` takes out of it.
+
+    Args:
+        points: float `(points, 2)`, x and y in pixels of the picture.
+        shape: the picture's.
+        centre, side, angle, flip: the window, as for `warp`.
+
+    Returns:
+        float32 `(points, 2)`, x and y as shares of the window, in [0, 1] where they lie in it.
+
+    Example: mirrored, the left eye is right.
+
+    >>> follow(np.array([[12.0, 24.0]]), (48, 48), flip=True)
+    array([[0.75, 0.5 ]], dtype=float32)
+    """
+    height, width = shape[:2]
+    cos, sin = math.cos(angle), math.sin(angle)
+    offsets = np.asarray(points) - (centre[0] * width, centre[1] * height)
+    turned_back = offsets @ np.array([[cos, -sin], [sin, cos]])
+    across, down = side * width * (-1 if flip else 1), side * height
+    # Which eye is the left one does not matter to a crop around it: the points keep their order.
+    return (0.5 + turned_back / (across, down)).astype("float32")
+
+
 def views(images, tta):
     """Makes the versions of a batch whose probabilities are averaged (test-time augmentation).
 
     Args:
-        images: float array `(batch, size, size, channels)`.
+        images: float array `(batch, size, size, channels)`, or the inputs `pictures` and
+            `landmarks` of a model that takes both.
         tta: `"none"`, the images alone; `"flip"`, also their mirror images; or `"ten_crop"`, the
             four corners and the centre at 87.5 % of the side, resized back, each also mirrored.
 
     Returns:
-        A list of 1, 2 or 10 arrays of the images' shape.
+        A list of 1, 2 or 10 arrays of the images' shape, or of such inputs.
 
     Example:
 
     >>> len(views(np.zeros((4, 48, 48, 3), "float32"), "ten_crop"))
     10
     """
+    if isinstance(images, dict):
+        pictures = views(images["pictures"], tta)
+        landmarks = _landmarks_in_views(images["landmarks"], tta)
+        return [
+            {"pictures": view, "landmarks": points}
+            for view, points in zip(pictures, landmarks, strict=True)
+        ]
     if tta == "none":
         return [images]
     if tta == "flip":
@@ -166,13 +207,30 @@ def views(images, tta):
             _resampling(images.shape[1], TEN_CROP_SHARE, place).astype(images.dtype)
             for place in (0.0, 0.5, 1.0)
         )
-        windows = ((near, near), (near, far), (far, near), (far, far), (middle, middle))
+        places = {0.0: near, 0.5: middle, 1.0: far}
         crops = [
-            np.einsum("yr,brcd,xc->byxd", rows, images, columns, optimize=True)
-            for rows, columns in windows
+            np.einsum("yr,brcd,xc->byxd", places[y], images, places[x], optimize=True)
+            for x, y in TEN_CROP_PLACES
         ]
         return crops + [crop[:, :, ::-1] for crop in crops]
     raise ValueError(f"`tta` must be 'none', 'flip' or 'ten_crop'. Received: tta={tta!r}.")
+
+
+def _landmarks_in_views(landmarks, tta):
+    """Landmarks (batch, points, 2), as shares of the pictures, in each of the views."""
+    known = landmarks >= 0
+
+    def mirrored(points):
+        return points * (-1, 1) + (1, 0)
+
+    if tta == "ten_crop":
+        share = TEN_CROP_SHARE
+        parts = [(landmarks - (1 - share) * np.array(xy)) / share for xy in TEN_CROP_PLACES]
+    else:
+        parts = [landmarks]
+    if tta != "none":
+        parts += [mirrored(points) for points in parts]
+    return [np.where(known, points.clip(0, 1), -1).astype("float32") for points in parts]
 
 
 def _resampling(size, share, place):

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 
-from kerasfer.data.augment import Augment, views
-from kerasfer.data.pictures import read_picture, resize
+from kerasfer.data.augment import Augment, follow, views
+from kerasfer.data.pictures import resize
+from kerasfer.data.scanning import scan
 from kerasfer.errors import DataError
 
 __all__ = ["Batches", "original_errors", "views"]
@@ -49,6 +50,9 @@ class Batches(keras.utils.PyDataset):
     Returns:
         Each item is `(images, labels)` or `(images, labels, weights)`: float32
         `(batch, image_size, image_size, 3)` in [0, 255], `(batch, num_classes)` and `(batch,)`.
+        Where the samples have landmarks, a dict in place of the images: `"pictures"`, and
+        `"landmarks"` as float32 `(batch, points, 2)`, x and y as shares of the picture in [0, 1],
+        or -1 where they are unknown.
 
     Raises:
         DataError: a picture cannot be read, or none can.
@@ -154,16 +158,28 @@ class Batches(keras.utils.PyDataset):
         chosen = self._order_of(epoch)[start:stop]
         pictures = [self.samples.picture(sample) for sample in chosen]
         labels = self.samples.labels[chosen]
+        landmarks = None if self.samples.landmarks is None else self.samples.landmarks[chosen]
         if self.augment is None:
             images = np.stack([resize(picture, self.image_size) for picture in pictures])
             images = images.astype("float32")
+            if landmarks is not None:
+                pairs = zip(landmarks, pictures, strict=True)
+                landmarks = np.stack([follow(points, picture.shape) for points, picture in pairs])
         else:
-            images = self.augment(pictures, self.image_size, self._rng(epoch, index + 1))
+            rng = self._rng(epoch, index + 1)
+            images = self.augment(pictures, self.image_size, rng, landmarks)
+            if landmarks is not None:
+                images, landmarks = images
+            # Of two pictures mixed, the first one's landmarks hold.
             images, labels = self.augment.mix(
                 images.astype("float32"), labels, self._rng(epoch, index + 1, MIXUP)
             )
         if images.ndim == 3:  # grey
             images = np.repeat(images[..., None], 3, axis=-1)
+        if landmarks is not None:
+            # Not NaN: phones cannot tell it. What left the picture is looked for at its edge.
+            landmarks = np.where(np.isnan(landmarks), -1, landmarks.clip(0, 1))
+            images = {"pictures": images, "landmarks": landmarks.astype("float32")}
         if self.sample_weights is None:
             return images, labels
         return images, labels, labels @ self.sample_weights
@@ -220,8 +236,8 @@ def leave_out_bad_pictures(samples, workers=1):
     """
     if isinstance(samples.pictures, np.ndarray):
         return samples, []
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        usable = np.array(list(pool.map(_is_usable, samples.pictures)))
+    readable = scan(samples, lambda picture: True, workers=max(1, workers))
+    usable = np.fromiter((result is True for result in readable), bool, len(samples))
     if not usable.any():
         raise DataError(
             f"None of the {len(samples)} pictures of {samples.name} can be read, "
@@ -255,11 +271,3 @@ class _Ahead:
                     self.futures[key] = self.pool.submit(self.make, *key)
             future = self.futures.pop(wanted[0])
         return future.result()
-
-
-def _is_usable(path):
-    try:
-        read_picture(path)
-    except DataError:
-        return False
-    return True

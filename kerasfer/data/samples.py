@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kerasfer.data.picture_files import Names, PictureFiles
 from kerasfer.data.pictures import read_picture
 
 SPLITS = ("train", "validation", "test")
@@ -28,6 +29,8 @@ class Samples:
             splits.
         subjects: n names of the persons pictured, where they are known.
         protocol: the dataset's default protocol, a key of `kerasfer.data.protocols.PROTOCOLS`.
+        landmarks: float32 `(n, points, 2)`, x and y in pixels of the decoded pictures, NaN where
+            unknown; see `kerasfer.data.landmarks`.
 
     Raises:
         ValueError: the lengths, the labels or the names do not fit together.
@@ -49,6 +52,7 @@ class Samples:
     splits: np.ndarray | None = None
     subjects: np.ndarray | None = None
     protocol: str = "official"
+    landmarks: np.ndarray | None = None
 
     def __post_init__(self):
         expected = (len(self.pictures), len(self.class_names))
@@ -59,7 +63,7 @@ class Samples:
             )
         if not np.allclose(self.labels.sum(axis=1), 1.0, atol=1e-4):
             raise ValueError("Each row of `labels` must sum to 1.")
-        for column in ("ids", "splits", "subjects"):
+        for column in ("ids", "splits", "subjects", "landmarks"):
             values = getattr(self, column)
             if values is not None and len(values) != len(self):
                 raise ValueError(
@@ -91,6 +95,8 @@ class Samples:
         def pick(values):
             if values is None or isinstance(values, np.ndarray):
                 return values if values is None else values[indices]
+            if isinstance(values, Names | PictureFiles):
+                return values.take(indices)
             return [values[index] for index in indices]
 
         return replace(
@@ -100,6 +106,7 @@ class Samples:
             ids=pick(self.ids),
             splits=pick(self.splits),
             subjects=pick(self.subjects),
+            landmarks=pick(self.landmarks),
         )
 
 

@@ -1,11 +1,16 @@
+import inspect
+
 import pytest
 
 from kerasfer.data import DATASETS, load_dataset
 from kerasfer.errors import DataError, RecipeError
+from kerasfer.schema import Data
 
 
 def test_datasets_are_listed():
-    assert {"ckplus", "fer2013", "ferplus", "folder", "synthetic"} <= set(DATASETS)
+    assert set(DATASETS) == {
+        *("affectnet", "ckplus", "fer2013", "ferplus", "folder", "rafdb", "sfew", "synthetic"),
+    }
 
 
 def test_an_unknown_dataset_suggests_the_nearest():
@@ -18,6 +23,18 @@ def test_an_option_of_another_dataset_is_refused():
         load_dataset("ferplus", neutral=True)
     with pytest.raises(RecipeError, match="fer2013 takes no option 'path'. It takes: none."):
         load_dataset("fer2013", path="x")
+    with pytest.raises(RecipeError, match="rafdb takes no option 'release'. It takes: none."):
+        load_dataset("rafdb", release=2017)
+
+
+def test_every_option_of_a_dataset_is_a_key_of_recipes_and_passed_on():
+    from kerasfer.evaluate import DATASET_OPTIONS  # with Keras
+
+    assert set(DATASET_OPTIONS) <= set(Data.model_fields)
+    for name, load in DATASETS.items():
+        if name != "synthetic":  # drawn for tests and studies too, with options of their own
+            options = set(inspect.signature(load).parameters) - {"data_dir"}
+            assert options <= set(DATASET_OPTIONS)
 
 
 def test_the_folder_comes_from_the_argument_or_the_environment(tree, tmp_path, monkeypatch):

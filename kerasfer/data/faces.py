@@ -1,0 +1,126 @@
+"""Faces in a picture: finding them, and cutting them out upright."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from kerasfer.data.augment import warp
+from kerasfer.data.mtcnn import CELL, MTCNN
+from kerasfer.data.pictures import shrink
+
+SMALLEST = 20  # pixels; below this side networks rather guess than see
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """Holds where a face is in its picture, in pixels of the picture.
+
+    Args:
+        box: x and y of the upper left corner, width, height; may reach beyond the picture.
+        score: how sure the detector is, in [0, 1].
+        landmarks: float `(5, 2)`, x and y of the left eye, right eye, nose, left and right corner
+            of the mouth, as seen in the picture; None where the detector gives none.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float = 1.0
+    landmarks: np.ndarray | None = None
+
+    def scaled(self, scale):
+        """Returns the face as it is in its picture scaled by `scale`."""
+        landmarks = None if self.landmarks is None else self.landmarks * scale
+        return Face(tuple(scale * value for value in self.box), self.score, landmarks)
+
+
+def make_detector(name="mtcnn", *, min_face=SMALLEST, max_side=1600):
+    """Makes a function that finds the faces of a picture, the largest first.
+
+    Large pictures are scaled down before they are searched, so that time and memory stay bounded;
+    what is found is told in pixels of the picture itself. The function may be called from several
+    threads.
+
+    Args:
+        name: a key of `DETECTORS`.
+        min_face: side in pixels of the smallest faces to find, at least 12. In a picture that is
+            scaled down, faces below 20 pixels of the smaller one are passed over.
+        max_side: longest side in pixels that is searched.
+
+    Returns:
+        A function: uint8 RGB `(height, width, 3)` → list of `Face`.
+
+    Raises:
+        RunError: the detector's package is not installed.
+
+    Example:
+
+    >>> detect = make_detector()  # needs kerasfer[faces]
+    >>> detect(np.zeros((120, 160, 3), "uint8"))
+    []
+    """
+    if name not in DETECTORS:
+        raise ValueError(f"`name` must be one of {', '.join(DETECTORS)}. Received: {name!r}.")
+    if min_face < CELL:
+        raise ValueError(f"`min_face` must be at least {CELL} pixels. Received: {min_face}.")
+    find = DETECTORS[name]()
+
+    def detect(picture):
+        small = shrink(picture, max_side)
+        smallest = max(min_face * small.shape[0] / picture.shape[0], min(min_face, SMALLEST))
+        back = np.divide(picture.shape[1::-1], small.shape[1::-1])  # x, y
+        faces = []
+        for box, score, landmarks in zip(*find(small, smallest), strict=True):
+            corner, end = box[:2] * back, box[2:] * back
+            box = tuple(map(float, (*corner, *(end - corner))))
+            if max(box[2:]) >= smallest * back[0]:
+                faces.append(Face(box, float(score), landmarks * back))
+        return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
+
+    return detect
+
+
+def crop_face(picture, face, size=None, *, margin=0.0, align=True):
+    """Cuts a face out of its picture as a square, turned so that the eyes are level.
+
+    Args:
+        picture: uint8 RGB `(height, width, 3)`.
+        face: `Face` in the picture.
+        size: side of the result in pixels; None for the side that the square has in the picture.
+        margin: how much is added to the longer side of the box, as a share of it; half of it on
+            each side. Negative values cut closer.
+        align: whether to turn; only done where the face has landmarks.
+
+    Returns:
+        uint8 `(size, size, 3)`; what lies outside the picture repeats its edge.
+
+    Example:
+
+    >>> picture = np.zeros((120, 160, 3), "uint8")
+    >>> crop_face(picture, Face((50, 40, 30, 40)), 48).shape
+    (48, 48, 3)
+    """
+    if margin <= -1:
+        raise ValueError(f"`margin` must be larger than -1. Received: margin={margin}.")
+    x, y, width, height = face.box
+    side = max(1.0, (1 + margin) * max(width, height))
+    size = size or round(side)
+    angle = _tilt(face.landmarks) if align and face.landmarks is not None else 0.0
+    # A square around all that the turned one needs, so that huge pictures cost no more.
+    centre_x, centre_y = x + width / 2, y + height / 2
+    reach = side * (abs(math.cos(angle)) + abs(math.sin(angle))) / 2 + 2
+    left, top = math.floor(centre_x - reach), math.floor(centre_y - reach)
+    whole = math.ceil(2 * reach) + 2
+    columns = np.arange(left, left + whole).clip(0, picture.shape[1] - 1)
+    rows = np.arange(top, top + whole).clip(0, picture.shape[0] - 1)
+    around = picture.take(rows, axis=0).take(columns, axis=1)
+    centre = ((centre_x - left) / whole, (centre_y - top) / whole)
+    return np.ascontiguousarray(warp(around, size, centre, side / whole, angle))
+
+
+def _tilt(landmarks):
+    """How far the line through the eyes is turned, clockwise, in radians."""
+    x, y = landmarks[1] - landmarks[0]
+    return math.atan2(y, x)
+
+
+DETECTORS = {"mtcnn": MTCNN}
