@@ -1,5 +1,6 @@
 """Layers for second-order statistics and SPD matrices, usable in any Keras 3 project."""
 
+from kerasfer.layers.affine import AffineSampling
 from kerasfer.layers.attention import SPDAttention
 from kerasfer.layers.batch_normalization import FusedBatchNormalization
 from kerasfer.layers.bilinear import BilinearPool
@@ -11,6 +12,7 @@ from kerasfer.layers.spectral import ExpEig, LogEig, ReEig
 from kerasfer.layers.vech import Unvech, Vech
 
 __all__ = [
+    "AffineSampling",
     "BiMap",
     "BilinearPool",
     "ClassProbabilities",

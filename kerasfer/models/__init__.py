@@ -6,31 +6,65 @@ from difflib import get_close_matches
 
 from kerasfer.errors import RecipeError
 from kerasfer.models.backbones import make_backbone
-from kerasfer.models.baselines import classifier, resnet18, resnet34
+from kerasfer.models.baselines import (
+    alexnet,
+    classifier,
+    densenet121,
+    inception_resnet_v1,
+    mobilenet_v3_large,
+    mobilenet_v3_small,
+    resnet18,
+    resnet34,
+    vgg16,
+    vgg19,
+)
 from kerasfer.models.covpool import covpool
+from kerasfer.models.deep_emotion import deep_emotion
 from kerasfer.models.obsr import obsr
+from kerasfer.models.res_masking import res_masking
+from kerasfer.models.slim import slim_spd
 from kerasfer.models.spd_attention import spd_attention
 
 __all__ = [
     "MODELS",
+    "alexnet",
     "build_model",
     "check_options",
     "classifier",
     "covpool",
+    "deep_emotion",
+    "densenet121",
+    "inception_resnet_v1",
     "make_backbone",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
     "obsr",
+    "res_masking",
     "resnet18",
     "resnet34",
+    "slim_spd",
     "spd_attention",
+    "vgg16",
+    "vgg19",
 ]
 
 MODELS = {
+    "alexnet": alexnet,
     "classifier": classifier,
     "covpool": covpool,
+    "deep_emotion": deep_emotion,
+    "densenet121": densenet121,
+    "inception_resnet_v1": inception_resnet_v1,
+    "mobilenet_v3_large": mobilenet_v3_large,
+    "mobilenet_v3_small": mobilenet_v3_small,
     "obsr": obsr,
+    "res_masking": res_masking,
     "resnet18": resnet18,
     "resnet34": resnet34,
+    "slim_spd": slim_spd,
     "spd_attention": spd_attention,
+    "vgg16": vgg16,
+    "vgg19": vgg19,
 }
 
 

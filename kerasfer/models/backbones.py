@@ -1,4 +1,5 @@
-"""Feature extractors: keras-hub's ResNets, with a stem for small pictures, or any `keras.Model`."""
+"""Feature extractors: keras-hub's ResNets, with a stem for small pictures, the networks of
+`kerasfer.models.networks`, or any `keras.Model`."""
 
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ import keras
 
 from kerasfer.errors import RunError
 from kerasfer.layers import FusedBatchNormalization
+from kerasfer.models.networks import NETWORKS, TORCH, make_network
 
 STEMS = ("imagenet", "small")
 STAGES = ("P2", "P3", "P4", "P5")
@@ -17,16 +19,18 @@ RESNETS = {
     "resnet34": ((3, 4, 6, 3), "hf://timm/resnet34.tv_in1k"),
 }
 
-# Pictures come as RGB in [0, 255]; these are ImageNet's mean and deviation in [0, 1].
-_MEAN = (0.485, 0.456, 0.406)
-_DEVIATION = (0.229, 0.224, 0.225)
 
+def preprocessing(backbone=None):
+    """Returns the layer that turns RGB in [0, 255] into what a backbone's weights expect.
 
-def preprocessing():
-    """Returns the layer that turns RGB in [0, 255] into what ImageNet's weights expect."""
+    Args:
+        backbone: As in `make_backbone`. For all but `NETWORKS`, pixels are scaled as for ResNets.
+    """
+    known = isinstance(backbone, str) and backbone in NETWORKS
+    pixels = NETWORKS[backbone].pixels if known else TORCH
     return keras.layers.Rescaling(
-        scale=[1 / (255 * deviation) for deviation in _DEVIATION],
-        offset=[-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)],
+        scale=[1 / deviation for deviation in pixels.deviation],
+        offset=[-mean / deviation for mean, deviation in zip(*pixels, strict=True)],
         name="preprocessing",
     )
 
@@ -37,17 +41,20 @@ def make_backbone(backbone, image_size, weights=None, stem="imagenet", stages=("
     The result is a plain functional model, so that a saved model needs no keras-hub to load.
 
     Args:
-        backbone: `"resnet18"`, `"resnet34"`, or a built `keras.Model` that takes `(batch,
-            image_size, image_size, 3)` and returns a feature map; KerasCV's backbones are such.
-            A model is taken as it is: `weights` and `stem` must keep their defaults, and each of
-            `stages` must be `"P5"`, its output.
+        backbone: `"resnet18"`, `"resnet34"`, one of `kerasfer.models.networks.NETWORKS`, or a
+            built `keras.Model` that takes `(batch, image_size, image_size, 3)` and returns a
+            feature map; KerasCV's backbones are such. A model is taken as it is: `weights` and
+            `stem` must keep their defaults. But for ResNets, each of `stages` must be `"P5"`, the
+            output.
         image_size: Side of the pictures, in pixels.
         weights: `None` for random ones, `"imagenet"`, a keras-hub preset (`"hf://timm/…"`), or the
             path of a folder with a timm checkpoint (`config.json`, `model.safetensors`) or a
-            keras-hub preset, which needs no network.
+            keras-hub preset, which needs no network. For `NETWORKS` the path of a file of Keras
+            weights, as in `kerasfer.models.networks.make_network`.
         stem: `"imagenet"`: 7 × 7 with stride 2, then max-pooling; a side of 224 becomes 7. Or
             `"small"`: 3 × 3 with stride 1 and no pooling; a side of 48 becomes 6. The 3 × 3
-            kernel is always random, since ImageNet's does not fit.
+            kernel is always random, since ImageNet's does not fit. Of `NETWORKS` only AlexNet has
+            a small one.
         stages: Which feature maps to return, of `"P2"` (the finest) to `"P5"` (the last).
         name: Name of the model.
 
@@ -72,7 +79,7 @@ def make_backbone(backbone, image_size, weights=None, stem="imagenet", stages=("
         output = backbone.outputs[0]
         return keras.Model(backbone.inputs, _one_or_all([output for _ in stages]), name=name)
     for argument, value, known in (
-        ("backbone", backbone, RESNETS),
+        ("backbone", backbone, (*RESNETS, *NETWORKS)),
         ("stem", stem, STEMS),
         *(("stage", stage, STAGES) for stage in stages),
     ):
@@ -80,6 +87,14 @@ def make_backbone(backbone, image_size, weights=None, stem="imagenet", stages=("
             raise ValueError(
                 f"`{argument}` must be one of {', '.join(known)}. Received: {value!r}."
             )
+    if backbone in NETWORKS:
+        if set(stages) != {"P5"}:
+            raise ValueError(
+                f"Only ResNets have the stages {', '.join(STAGES)}; of {backbone} take P5, its "
+                f"last feature map. Received: {', '.join(stages)}."
+            )
+        model = make_network(backbone, image_size, weights, stem)
+        return keras.Model(model.input, _one_or_all([model.output for _ in stages]), name=name)
     resnet = _resnet(backbone, image_size, weights)
     outputs = _one_or_all([resnet.pyramid_outputs[stage] for stage in stages])
     return _rebuild(keras.Model(resnet.input, outputs, name=name), weights, stem)

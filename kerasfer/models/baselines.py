@@ -14,6 +14,49 @@ def resnet34(class_names, image_size=224, weights=None, stem="imagenet", frozen=
     return classifier(class_names, image_size, "resnet34", weights, stem, frozen, dropout)
 
 
+def vgg16(class_names, image_size=224, weights=None, frozen=False, dropout=0.0):
+    """Builds a plain VGG16 classifier, as `classifier` with `backbone="vgg16"`."""
+    return classifier(class_names, image_size, "vgg16", weights, frozen=frozen, dropout=dropout)
+
+
+def vgg19(class_names, image_size=224, weights=None, frozen=False, dropout=0.0):
+    """Builds a plain VGG19 classifier, as `classifier` with `backbone="vgg19"`."""
+    return classifier(class_names, image_size, "vgg19", weights, frozen=frozen, dropout=dropout)
+
+
+def alexnet(class_names, image_size=224, weights=None, stem="imagenet", frozen=False, dropout=0.0):
+    """Builds a plain AlexNet classifier, as `classifier` with `backbone="alexnet"`."""
+    return classifier(class_names, image_size, "alexnet", weights, stem, frozen, dropout)
+
+
+def densenet121(class_names, image_size=224, weights=None, frozen=False, dropout=0.0):
+    """Builds a plain DenseNet121 classifier, as `classifier` with `backbone="densenet121"`."""
+    return classifier(
+        class_names, image_size, "densenet121", weights, frozen=frozen, dropout=dropout
+    )
+
+
+def mobilenet_v3_small(class_names, image_size=224, weights=None, frozen=False, dropout=0.0):
+    """Builds a plain MobileNetV3, small, as `classifier` with `backbone="mobilenet_v3_small"`."""
+    return classifier(
+        class_names, image_size, "mobilenet_v3_small", weights, frozen=frozen, dropout=dropout
+    )
+
+
+def mobilenet_v3_large(class_names, image_size=224, weights=None, frozen=False, dropout=0.0):
+    """Builds a plain MobileNetV3, large, as `classifier` with `backbone="mobilenet_v3_large"`."""
+    return classifier(
+        class_names, image_size, "mobilenet_v3_large", weights, frozen=frozen, dropout=dropout
+    )
+
+
+def inception_resnet_v1(class_names, image_size=160, weights=None, frozen=False, dropout=0.0):
+    """Builds a plain Inception-ResNet-v1, as `classifier` with `backbone="inception_resnet_v1"`."""
+    return classifier(
+        class_names, image_size, "inception_resnet_v1", weights, frozen=frozen, dropout=dropout
+    )
+
+
 def classifier(
     class_names,
     image_size=224,
@@ -24,6 +67,8 @@ def classifier(
     dropout=0.0,
 ):
     """Builds backbone → average pooling → softmax, the first-order baseline of both papers.
+
+    VGG's and AlexNet's two dense layers of 4096 give way to the average too.
 
     Args:
         class_names: One string a class.
@@ -45,6 +90,6 @@ def classifier(
     extractor = make_backbone(backbone, image_size, weights, stem, name="backbone")
     extractor.trainable = not frozen
     features = keras.layers.GlobalAveragePooling2D(name="features")(
-        extractor(preprocessing()(pictures))
+        extractor(preprocessing(backbone)(pictures))
     )
     return keras.Model(pictures, classify(features, class_names, dropout), name="classifier")

@@ -42,7 +42,7 @@ def obsr(
     section 2.3.
     """
     pictures = keras.Input((image_size, image_size, 3), name="pictures")
-    scaled = preprocessing()(pictures)
+    scaled = preprocessing(backbone)(pictures)
     extractor = make_backbone(backbone, image_size, weights, stem, name="extractor_a")
     extractor.trainable = not frozen
     maps = [extractor(scaled)]

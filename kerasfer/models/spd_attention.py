@@ -42,6 +42,7 @@ def spd_attention(
         feature_stage: Stage whose map feeds the covariance, `"P2"` to `"P5"`; the vectors always
             come from the last one.
         crops, crop_mode, crop_area: As `crops`, `mode` and `area` of `kerasfer.layers.RegionCrops`.
+            With the mode `"landmarks"` there are as many crops as landmarks.
         axis, shrinkage, epsilon, logreg_weight, logreg_form, normalize, method: As in
             `kerasfer.layers.SPDAttention`.
         bimap_units: Its `units`.
@@ -50,7 +51,8 @@ def spd_attention(
 
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
-        probabilities `(batch, num_classes)`.
+        probabilities `(batch, num_classes)`. With landmarks it takes a dict of these `"pictures"`
+        and of `"landmarks"`, as in `kerasfer.data.pipeline.Batches`.
 
     Example:
         >>> spd_attention(("happy", "sad"), image_size=48, stem="small")
@@ -58,9 +60,11 @@ def spd_attention(
     Source: Du et al., Local-manifold Attention for Facial Expression Recognition, 2022.
     """
     pictures = keras.Input((image_size, image_size, 3), name="pictures")
-    regions = RegionCrops(crops, crop_mode, crop_area, name="region_crops")(
-        preprocessing()(pictures)
-    )
+    inputs, scaled = pictures, preprocessing(backbone)(pictures)
+    if crop_mode == "landmarks":
+        landmarks = keras.Input((crops, 2), name="landmarks")
+        inputs, scaled = {"pictures": pictures, "landmarks": landmarks}, [scaled, landmarks]
+    regions = RegionCrops(crops, crop_mode, crop_area, name="region_crops")(scaled)
     flat = ops.reshape(regions, (-1, image_size, image_size, 3))
     extractor = make_backbone(
         backbone, image_size, weights, stem, stages=(feature_stage, "P5"), name="backbone"
@@ -85,4 +89,4 @@ def spd_attention(
             ops.reshape(vectors, (-1, 1 + crops, vectors.shape[-1])),
         ]
     )
-    return keras.Model(pictures, classify(attended, class_names, dropout), name="spd_attention")
+    return keras.Model(inputs, classify(attended, class_names, dropout), name="spd_attention")

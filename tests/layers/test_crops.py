@@ -87,10 +87,51 @@ def test_random_places_differ_between_pictures_and_crops_and_stay_inside():
     np.testing.assert_allclose(steps, 0.5, atol=1e-4)
 
 
+def test_crops_around_landmarks_as_a_keras_layer():
+    landmarks = np.random.default_rng(1).uniform(0, 1, (4, 7, 2)).astype("float32")
+    check_layer(
+        lambda **kwargs: RegionCrops(7, "landmarks", **kwargs), pictures(4, 8, 6, 3), landmarks
+    )
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_crops_around_landmarks(training):
+    # A picture that shows its own coordinates shows where its crops were cut.
+    rows, columns = np.mgrid[0:16, 0:16].astype("float32") + 0.5
+    x = np.stack([columns, rows], axis=-1)[None] / 16
+    landmarks = np.array([[[0.5, 0.375], [0.3, 0.7], [0.05, 0.95], [-1, -1]]], "float32")
+    layer = RegionCrops(4, "landmarks", area=0.25)
+    y = ops.convert_to_numpy(layer([x, landmarks], training=training))
+    assert y.shape == (1, 5, 16, 16, 2)
+    np.testing.assert_array_equal(y[:, 0], x)
+    # Inside the picture the landmark is the middle of its crop; windows end at the edge, and the
+    # fourth fixed place, for the unknown, is the lower right corner.
+    centres = y[0, 1:].mean(axis=(1, 2))
+    expected = [[0.5, 0.375], [0.3, 0.7], [0.25, 0.75], [0.75, 0.75]]
+    np.testing.assert_allclose(centres, expected, atol=0.004)
+
+
+def test_unknown_landmarks_are_fixed_places():
+    x = pictures(2, 8, 8, 1)
+    unknown = np.full((2, 5, 2), -1, "float32")
+    y = ops.convert_to_numpy(RegionCrops(5, "landmarks")([x, unknown]))
+    np.testing.assert_array_equal(y, ops.convert_to_numpy(RegionCrops(5, "fixed")(x)))
+
+
+def test_landmarks_of_the_whole_area():
+    x = pictures(1, 8, 8, 1)
+    y = ops.convert_to_numpy(RegionCrops(1, "landmarks", area=1)([x, np.full((1, 1, 2), 0.9)]))
+    np.testing.assert_allclose(y[:, 1], x, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RegionCrops(mode="faces"), "`mode` must be 'random' or 'fixed'.*mode='faces'"),
+        (lambda: RegionCrops(mode="faces"), "`mode` must be 'random', 'fixed' or .*mode='faces'"),
+        (
+            lambda: RegionCrops(5, "landmarks")([keras.Input((8, 8, 3)), keras.Input((4, 2))]),
+            r"Landmarks must be \(batch, 5, 2\), .* Received: input_shape=\(None, 4, 2\)",
+        ),
         (lambda: RegionCrops(6), r"`crops` must be from 1 to 5 \(top left, .* crops=6"),
         (lambda: RegionCrops(0), "`crops` must be from 1 to 5.* crops=0"),
         (lambda: RegionCrops(area=0), r"`area` must be in \(0, 1\]. Received: area=0"),

@@ -48,12 +48,18 @@ def check_model(model, folder, side=32):
     assert again.layers[-1].class_names == NAMES
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Their tracing takes most of a minute; `test_networks.py` and `test_res_masking.py` build them.
+LARGE = {"densenet121", "inception_resnet_v1", "mobilenet_v3_large", "res_masking", "vgg19"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in LARGE])
 def test_every_model(name, tmp_path):
     # The costly ones on a smaller backbone; `test_weights.py` builds them in full.
     smaller = {
+        "alexnet": {"stem": "small"},
         "classifier": {"backbone": tiny_backbone()},
         "obsr": {"backbone": "resnet18", "shared": True},
+        "slim_spd": {"width": 8, "method": "eigh"},
         "spd_attention": {"crops": 1},
     }
     check_model(build_model(name, NAMES, 32, **smaller.get(name, {})), tmp_path)
@@ -144,7 +150,7 @@ def test_mixed_precision():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet81", {}, r"model.name must be one of classifier, .*'resnet81'. Did you mean resn"),
+        ("resnet81", {}, r"model.name must be one of alexnet, .*'resnet81'. Did you mean resnet"),
         ("transformer", {}, r"model.name must be one of .* Received: 'transformer'\.$"),
         ("covpool", {"stem": "small"}, "covpool does not take model.stem; it takes bimap_units, "),
         ("covpool", {"bimap_units": 257}, r"covpool cannot be built: .* units=257"),

@@ -1,0 +1,92 @@
+import keras
+from keras import layers
+
+from kerasfer.layers import (
+    BiMap,
+    Covariance,
+    FusedBatchNormalization,
+    LogEig,
+    SPDProject,
+    Vech,
+)
+from kerasfer.models.backbones import preprocessing
+from kerasfer.models.heads import classify
+
+BLOCKS = (1, 2, 2)  # residual blocks of a stage, each stage half the size of the one before
+
+
+def slim_spd(
+    class_names,
+    image_size=48,
+    width=48,
+    bimap_units=24,
+    shrinkage=1e-3,
+    epsilon=1e-6,
+    method="matmul",
+    dropout=0.0,
+):
+    """Builds a phone's model: a slim ResNet whose last map is read by its means and covariance.
+
+    What makes a ResNet dear at 48 px are its early stages: here one narrow convolution keeps the
+    full size, and three stages of basic blocks follow at a half, a quarter and an eighth of it.
+    Convolutions, batch normalization and ReLU are all there is below the head, which int8 kernels
+    are made for. The head joins the averages of the channels (first order) with the logarithm of
+    their covariance (second order), taken by matrix products alone on a small matrix.
+
+    At 48 px, `width=48` has 1.5 M weights and takes 0.1 G multiply-adds a face, a twelfth of
+    ResNet18's; the last map is 6 × 6 × 192, of the size of the ResNet's, so that both can be
+    compared place by place when one learns from the other.
+
+    Args:
+        class_names: One string a class.
+        image_size: Side of the pictures, in pixels, at least 16.
+        width: Channels of the first stage, at least 2; the next two have twice and four times as
+            many, the stem half. Multiples of 16 suit int8 kernels.
+        bimap_units: Output size of the `BiMap`, from 4 · width.
+        shrinkage: λ of `SPDProject`. The covariance of many channels at few places is singular;
+            this bounds its condition, and with it the error of a logarithm in float32.
+        epsilon: Smallest eigenvalue before the logarithm: for maps without any variance.
+        method: As in `kerasfer.layers.LogEig`.
+        dropout: Share of features dropped before the classifier, in [0, 1).
+
+    Returns:
+        A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
+        probabilities `(batch, num_classes)`.
+
+    Example:
+        >>> slim_spd(("happy", "sad"), image_size=48)
+
+    Source: the blocks: He et al., Deep Residual Learning, CVPR 2016; the head: Acharya et al.,
+    Covariance Pooling for Facial Expression Recognition, CVPRW 2018.
+    """
+    if width < 2:
+        raise ValueError(f"`width` must be at least 2. Received: width={width}.")
+    pictures = keras.Input((image_size, image_size, 3), name="pictures")
+    x = _convolve(preprocessing()(pictures), width // 2, 3, 1, "stem")
+    x = layers.ReLU(name="stem_relu")(x)
+    for stage, blocks in enumerate(BLOCKS):
+        for block in range(blocks):
+            x = _basic_block(x, width * 2**stage, 1 if block else 2, f"stage_{stage}_{block}")
+    means = layers.GlobalAveragePooling2D(name="means")(x)
+    x = Covariance(axis="channel", data_format="channels_last", name="covariance")(x)
+    x = SPDProject(shrinkage, name="spd_project")(x)
+    x = BiMap(bimap_units, name="bimap")(x)
+    x = LogEig(epsilon, method=method, name="log_eig")(x)
+    # Logarithms of small eigenvalues lie far from 0, where the means are not.
+    x = layers.BatchNormalization(dtype="float32", name="tangent_norm")(Vech(name="vech")(x))
+    x = layers.Concatenate(name="features")([means, x])
+    return keras.Model(pictures, classify(x, class_names, dropout), name="slim_spd")
+
+
+def _basic_block(x, filters, stride, name):
+    shortcut = x
+    if stride > 1:
+        shortcut = _convolve(x, filters, 1, stride, f"{name}_shortcut")
+    x = layers.ReLU(name=f"{name}_relu_1")(_convolve(x, filters, 3, stride, f"{name}_1"))
+    x = layers.Add(name=f"{name}_add")([shortcut, _convolve(x, filters, 3, 1, f"{name}_2")])
+    return layers.ReLU(name=f"{name}_relu_2")(x)
+
+
+def _convolve(x, filters, size, stride, name):
+    x = layers.Conv2D(filters, size, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    return FusedBatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
