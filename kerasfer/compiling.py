@@ -3,6 +3,7 @@
 import keras
 
 from kerasfer import optimizers
+from kerasfer.gradient_norms import recording, weights_of
 from kerasfer.schedules import LinearWarmup
 
 OPTIMIZERS = {
@@ -42,7 +43,12 @@ def compile_model(model, recipe, steps_per_epoch, epochs, alone=False):
         options |= {"use_ema": True, "ema_momentum": settings.ema}
     if issubclass(optimizer_class, optimizers.GradientCentralization):
         options["axes"] = optimizers.centralization_axes(model)
+    layer_name = recipe.train.log_gradient_norm
+    if layer_name:
+        optimizer_class = recording(optimizer_class)
     optimizer = optimizer_class(**options)
+    if layer_name:
+        optimizer.record(weights_of(model, layer_name), steps_per_epoch)
     # Decay pulls weights to zero; scales, shifts and points on a manifold have other places to be.
     kept = [v for v in model.trainable_variables if len(v.shape) < 2 or v.constraint is not None]
     optimizer.exclude_from_weight_decay(var_list=kept)

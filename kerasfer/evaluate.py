@@ -1,5 +1,6 @@
 """Judges a trained model on a split of a dataset."""
 
+import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,22 +11,36 @@ from keras import ops
 
 from kerasfer import layers  # noqa: F401  registers what a saved model is made of
 from kerasfer.data import DATASETS, load_dataset
+from kerasfer.data.duplicates import exact_duplicates
+from kerasfer.data.landmarks import with_landmarks
+from kerasfer.data.lists import load_list, match
 from kerasfer.data.pipeline import Batches, original_errors, views
 from kerasfer.data.protocols import Fold, make_folds
-from kerasfer.data.samples import SPLITS
+from kerasfer.data.samples import SPLITS, limit
 from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.files import write_json
 from kerasfer.metrics import classification_metrics
 from kerasfer.recipe import load_recipe
 
 WHOLE = "whole"  # the split of a dataset that has none
+# Keys of a recipe's `data` that the dataset's own loader takes.
+DATASET_OPTIONS = ("path", "labels", "neutral", "release", "with_rafdb", "num_samples")
 
 
-def evaluate(run, *, dataset=None, data_dir=None, split="test", tta=None):
+def evaluate(
+    run,
+    *,
+    dataset=None,
+    data_dir=None,
+    split="test",
+    tta=None,
+    list_name=None,
+    duplicates=None,
+):
     """Judges a run's model on one split of a dataset.
 
     In a run's folder the result is kept as `evaluation_<dataset>_<split>_<tta>.json`, beside the
-    run's own `metrics.json`.
+    run's own `metrics.json`; with a list, `evaluation_<dataset>_<split>_<tta>_<list>.json`.
 
     Args:
         run: A run's folder, finished or not, or a `.keras` file.
@@ -35,6 +50,12 @@ def evaluate(run, *, dataset=None, data_dir=None, split="test", tta=None):
         data_dir: Folder of the datasets; `None` for `$KERASFER_DATA`, else `data`.
         split: `"train"`, `"validation"` or `"test"`.
         tta: Test-time views, `"none"`, `"flip"` or `"ten_crop"`; `None` for the recipe's.
+        list_name: `"occlusion"`, `"pose30"` or `"pose45"`: only those pictures of the split that
+            the dataset's list names, read from `lists/` in `data_dir`. How many it names, and how
+            many of them the split lacks, is told under `"list"`.
+        duplicates: Whether the accuracy is given also without the pictures that stand in the run's
+            training set too, pixel by pixel. `None`: where all of them are in memory, since
+            decoding the files of a large dataset for it takes long.
 
     Returns:
         The dict of `metrics.json`.
@@ -49,12 +70,12 @@ def evaluate(run, *, dataset=None, data_dir=None, split="test", tta=None):
     """
     if split not in SPLITS:
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: {split!r}.")
-    path, recipe = _find(Path(run))
+    path, recipe = find_run(run)
     if dataset is None and recipe is None:
         raise RecipeError(
             f"{run} is a model without its run, so what to judge it on must be told: add --dataset."
         )
-    model = load_model(path)
+    model = load_model(path, landmarks=True)
     if dataset is None or (recipe and dataset == recipe.data.name):
         fold = load_fold(recipe.data, recipe.train.seed, data_dir)
     else:
@@ -62,10 +83,17 @@ def evaluate(run, *, dataset=None, data_dir=None, split="test", tta=None):
     if fold.protocol == WHOLE:
         split = WHOLE
     samples = with_classes_of(model, fold.test if split == WHOLE else getattr(fold, split))
+    check_landmarks(model, samples)
+    listed = None
+    if list_name:
+        samples, listed = _select(samples, list_name, data_dir)
+    trained_on = None
+    if recipe and fold.protocol != WHOLE and samples.name == recipe.data.name and split != "train":
+        trained_on = limit(fold.train, recipe.data.limit, recipe.train.seed)
     tta = tta or (recipe.evaluate.tta if recipe else "none")
     batches = Batches(
         samples,
-        image_size=model.input_shape[1],
+        image_size=_pictures(model).shape[1],
         batch_size=recipe.evaluate.batch_size if recipe else 64,
         on_bad_image=recipe.data.on_bad_image if recipe else "error",
     )
@@ -77,10 +105,53 @@ def evaluate(run, *, dataset=None, data_dir=None, split="test", tta=None):
         split=split,
         protocol=fold.protocol,
         leaking=fold.leaking,
+        duplicates=find_duplicates(trained_on, batches.samples, duplicates),
     )
+    name = f"evaluation_{samples.name}_{split}_{tta}"
+    if listed:
+        metrics["list"] = listed
+        name += f"_{list_name}"
     if recipe:
-        write_json(path.parent / f"evaluation_{samples.name}_{split}_{tta}.json", metrics)
+        write_json(path.parent / f"{name}.json", metrics)
     return metrics
+
+
+def find_duplicates(train, test, wanted=None):
+    """Finds the test pictures that were trained on too.
+
+    Args:
+        train: `Samples` trained on, or None where they are not known.
+        test: `Samples`.
+        wanted: As `duplicates` of `evaluate`.
+
+    Returns:
+        bool `(len(test),)`, or None where nobody looked.
+    """
+    if wanted is None:
+        wanted = train is not None and all(
+            isinstance(samples.pictures, np.ndarray) for samples in (train, test)
+        )
+    if not wanted:
+        return None
+    if train is None:
+        raise RunError(
+            "Which pictures the model was trained on is known for its run's own dataset only: "
+            "evaluate the run's folder, on the test split, without --dataset."
+        )
+    return exact_duplicates(train, test)
+
+
+def _select(samples, name, data_dir):
+    """Keeps the samples that a dataset's list names, and says how well the two fit."""
+    data_dir = data_dir or os.environ.get("KERASFER_DATA") or "data"
+    found = match(samples, load_list(samples.name, name, data_dir))
+    fit = {
+        "name": name,
+        "num_listed": len(found.listed.labels),
+        "num_missing": found.num_missing,
+        "num_disagreeing": found.num_disagreeing,
+    }
+    return found.samples, fit
 
 
 def predict_probabilities(model, batches, tta="none"):
@@ -113,10 +184,13 @@ def load_fold(data, seed, data_dir):
 
 def load_folds(data, seed, data_dir):
     """Reads what a recipe's `data` section names, as the list of all folds of its protocol."""
-    own = {key: getattr(data, key) for key in ("path", "labels", "neutral", "num_samples")}
+    own = {key: getattr(data, key) for key in DATASET_OPTIONS}
     samples = load_dataset(
         data.name, data_dir, **{key: value for key, value in own.items() if value is not None}
     )
+    if data.landmarks is not None:
+        data_dir = data_dir or os.environ.get("KERASFER_DATA") or "data"
+        samples = with_landmarks(samples, Path(data_dir, data.landmarks))
     folds = make_folds(
         samples,
         data.protocol,
@@ -132,11 +206,15 @@ def load_folds(data, seed, data_dir):
     return folds
 
 
-def load_model(path):
+def load_model(path, landmarks=False):
     """Loads a `.keras` file of kerasfer, which knows its classes.
 
+    Args:
+        path: The file.
+        landmarks: Whether the caller can give the model landmarks beside the pictures.
+
     Raises:
-        RunError: Where there is none, or it is something else.
+        RunError: Where there is none, it is something else, or it needs landmarks.
     """
     path = Path(path)
     if not path.is_file():
@@ -154,7 +232,31 @@ def load_model(path):
             f"{path} does not know its classes: its last layer must be a "
             "kerasfer.layers.ClassProbabilities, as in kerasfer's own models."
         )
+    if isinstance(model.input, dict) and not landmarks:
+        raise RunError(
+            f"{path} cuts its crops around landmarks, which only `kerasfer train` and `kerasfer "
+            "evaluate` can give it: train with model.crop_mode random or fixed for anything else."
+        )
     return model
+
+
+def check_landmarks(model, samples):
+    """Checks that a model and samples agree on landmarks.
+
+    Raises:
+        DataError: Where the model takes another number of them than the samples have.
+    """
+    taken = model.input["landmarks"].shape[1] if isinstance(model.input, dict) else 0
+    known = 0 if samples.landmarks is None else samples.landmarks.shape[1]
+    if taken != known:
+        raise DataError(
+            f"The model takes {taken} landmarks a picture (model.crops); of {samples.name} "
+            f"{known or 'none'} are given (data.landmarks)."
+        )
+
+
+def _pictures(model):
+    return model.input["pictures"] if isinstance(model.input, dict) else model.input
 
 
 def with_classes_of(model, samples):
@@ -173,8 +275,9 @@ def with_classes_of(model, samples):
     return replace(samples, class_names=expected, labels=samples.labels[:, order])
 
 
-def _find(run):
+def find_run(run):
     """Returns the path of a run's model and the run's recipe, or None where there is no run."""
+    run = Path(run)
     if not run.is_dir():
         # A run's model.keras named itself: the recipe beside it knows what it was trained on.
         beside = run.parent / "recipe.yaml"

@@ -21,7 +21,7 @@ BLUE, ORANGE = "#0b62ab", "#d2580b"
 INK, SOFT_INK = "#2b333d", "#7d8793"  # the soft one reads on white and on black
 
 # Class names come from users' folders; the first of these that is installed completes DejaVu.
-_CHINESE_FONTS = (
+CHINESE_FONTS = (
     "Noto Sans CJK SC",
     "Source Han Sans SC",
     "Microsoft YaHei",
@@ -41,37 +41,43 @@ def plot_confusion_matrix(metrics, path):
             or `summarise_folds` gives it.
         path: the picture to write; its suffix chooses the format.
     """
+    side = 2.2 + 0.68 * len(metrics["class_names"])
+    with style(INK):
+        figure = Figure(figsize=(side, side), layout="constrained")
+        draw_confusion_matrix(figure.add_subplot(), metrics)
+        save(figure, path)
+
+
+def draw_confusion_matrix(axes, metrics):
+    """Draws what `plot_confusion_matrix` does onto axes of a figure, inside a `style`."""
     names, counts = metrics["class_names"], np.array(metrics["confusion_matrix"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     colors = np.where(np.eye(len(names), dtype=bool)[..., None], _rgb(BLUE), _rgb(ORANGE))
     strength = shares[..., None] ** 0.7  # keeps the small shares of mistakes visible
 
-    side = 2.2 + 0.68 * len(names)
-    with _style(INK):
-        figure = Figure(figsize=(side, side), layout="constrained")
-        axes = figure.add_subplot()
-        axes.imshow(1 + strength * (colors - 1))  # from white to the full colour
-        for (row, column), count in np.ndenumerate(counts):
-            color = "white" if strength[row, column] > 0.6 else INK
-            position = {"color": color, "ha": "center"}
-            axes.text(column, row, f"{shares[row, column]:.0%}", va="bottom", size=11, **position)
-            axes.text(column, row + 0.1, f"{count:,}", va="top", size=7.5, **position)
-        ticks = range(len(names))
-        axes.set_xticks(ticks, names, rotation=35, ha="right", rotation_mode="anchor")
-        axes.set_yticks(ticks, [f"{n}  ({c:,})" for n, c in zip(names, counts.sum(1), strict=True)])
-        for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-            label.set_parse_math(False)  # a "$" in a folder's name is a "$"
-        axes.set(xlabel="predicted", ylabel="true (pictures)")
-        axes.set_title(
-            f"accuracy {metrics['accuracy']:.1%}   macro recall {metrics['macro_recall']:.1%}"
-        )
-        axes.grid(False)
-        axes.set_xticks(np.arange(0.5, len(names) - 1), minor=True)
-        axes.set_yticks(np.arange(0.5, len(names) - 1), minor=True)
-        axes.grid(which="minor", color="white", alpha=1, linewidth=3)
-        axes.tick_params(which="both", length=0)
-        axes.spines[:].set_visible(False)
-        _save(figure, path)
+    axes.imshow(1 + strength * (colors - 1))  # from white to the full colour
+    for (row, column), count in np.ndenumerate(counts):
+        color = "white" if strength[row, column] > 0.6 else INK
+        position = {"color": color, "ha": "center"}
+        axes.text(column, row, f"{shares[row, column]:.0%}", va="bottom", size=11, **position)
+        axes.text(column, row + 0.1, f"{count:,}", va="top", size=7.5, **position)
+    ticks = range(len(names))
+    axes.set_xticks(ticks, names, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, [f"{n}  ({c:,})" for n, c in zip(names, counts.sum(1), strict=True)])
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_parse_math(False)  # a "$" in a folder's name is a "$"
+    axes.set(xlabel="predicted", ylabel="true (pictures)")
+    interval = metrics.get("accuracy_interval")
+    between = f" [{interval[0]:.1%}, {interval[1]:.1%}]" if interval else ""
+    axes.set_title(
+        f"accuracy {metrics['accuracy']:.1%}{between}   macro recall {metrics['macro_recall']:.1%}"
+    )
+    axes.grid(False)
+    axes.set_xticks(np.arange(0.5, len(names) - 1), minor=True)
+    axes.set_yticks(np.arange(0.5, len(names) - 1), minor=True)
+    axes.grid(which="minor", color="white", alpha=1, linewidth=3)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
 
 
 def plot_curves(history, path, *, monitor="val_accuracy"):
@@ -85,11 +91,11 @@ def plot_curves(history, path, *, monitor="val_accuracy"):
             else the highest.
     """
     rows = history if isinstance(history, list) else read_history(history)
-    with _style(INK):
+    with style(INK):
         figure = Figure(figsize=(13, 3.6), layout="constrained")
         for axes, draw in zip(figure.subplots(1, len(_PANELS)), _PANELS.values(), strict=True):
             draw(axes, rows, best_epoch(rows, monitor))
-        _save(figure, path)
+        save(figure, path)
 
 
 def curve_panels(history, *, monitor="val_accuracy"):
@@ -100,7 +106,7 @@ def curve_panels(history, *, monitor="val_accuracy"):
     """
     best, panels = best_epoch(history, monitor), {}
     for title, draw in _PANELS.items():
-        with _style(SOFT_INK):
+        with style(SOFT_INK):
             figure = Figure(figsize=(4.6, 3.2), layout="constrained")
             axes = figure.add_subplot()
             draw(axes, history, best)
@@ -138,6 +144,17 @@ def best_epoch(history, monitor="val_accuracy"):
         return None
     best = np.nanargmin(values) if monitor.endswith("loss") else np.nanargmax(values)
     return int(_column(history, "epoch")[best])
+
+
+def draw_losses(axes, history):
+    """Draws the losses of training and validation onto axes, inside a `style`.
+
+    Args:
+        axes: of a figure.
+        history: rows as `read_history` gives them.
+    """
+    _draw_loss(axes, history, None)
+    axes.set_title("")
 
 
 def _draw_loss(axes, rows, best):
@@ -191,9 +208,9 @@ def _rgb(color):
 
 
 @contextlib.contextmanager
-def _style(ink):
+def style(ink):
     installed = set(fontManager.get_font_names())
-    chinese = [name for name in _CHINESE_FONTS if name in installed][:1]
+    chinese = [name for name in CHINESE_FONTS if name in installed][:1]
     with matplotlib.rc_context(
         {
             "font.family": ["DejaVu Sans", *chinese],
@@ -221,6 +238,6 @@ def _style(ink):
         yield
 
 
-def _save(figure, path):
+def save(figure, path):
     with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=160, facecolor="white")

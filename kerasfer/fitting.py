@@ -8,6 +8,7 @@ from kerasfer.callbacks import AveragedWeights, KeepState, diverged, should_stop
 from kerasfer.compiling import compile_model
 from kerasfer.data.pipeline import original_errors
 from kerasfer.errors import RecipeError
+from kerasfer.gradient_norms import KeepGradientNorms
 
 # As kerasfer.linalg says it, and as TensorFlow does from within a graph.
 _EIGEN_FAILURES = ("eigendecomposition failed", "eigen decomposition was not successful")
@@ -43,6 +44,7 @@ def fit(model, train_batches, validation_batches, recipe, run, state=None):
 def _fit_stages(model, train_batches, validation_batches, recipe, run, keeper):
     resumed = keeper.state["epoch"] > 0
     epochs, warmup = recipe.train.epochs, recipe.train.warmup_epochs
+    norms = [KeepGradientNorms(run.path)] if recipe.train.log_gradient_norm else []
     for first, last, alone in ((0, warmup, True), (warmup, epochs, False)):
         epoch = keeper.state["epoch"]
         if epoch >= last or should_stop(keeper.state, recipe.train):
@@ -60,7 +62,7 @@ def _fit_stages(model, train_batches, validation_batches, recipe, run, keeper):
                 initial_epoch=epoch,
                 epochs=last,
                 shuffle=False,
-                callbacks=[AveragedWeights(), keeper],
+                callbacks=[AveragedWeights(), *norms, keeper],
                 verbose=1 if keeper.shows_bars else 0,
             )
 

@@ -17,7 +17,15 @@ FOLD_SCORES = ("accuracy", "macro_recall", "macro_f1")
 
 
 def classification_metrics(
-    probabilities, targets, class_names, *, dataset, split, protocol, leaking=False
+    probabilities,
+    targets,
+    class_names,
+    *,
+    dataset,
+    split,
+    protocol,
+    leaking=False,
+    duplicates=None,
 ):
     """Scores predicted probabilities against the true classes.
 
@@ -33,10 +41,14 @@ def classification_metrics(
         split: what was scored, such as `"test"`.
         protocol: how the data were split: `"official"`, `"subjects"` or `"frames"`.
         leaking: whether that protocol puts frames of one sequence on both sides.
+        duplicates: bool `(n,)`, which of the pictures were trained on too; None where nobody
+            looked.
 
     Returns:
         The dict of `metrics.json`. `accuracy_interval` is the 95 % Wilson interval; rows of
-        `confusion_matrix` are true classes, columns predicted ones.
+        `confusion_matrix` are true classes, columns predicted ones. With `duplicates`,
+        `without_duplicates` has num_samples, accuracy and accuracy_interval of the others; of no
+        others, the last two are None.
 
     Raises:
         ValueError: the arguments do not fit together.
@@ -54,14 +66,19 @@ def classification_metrics(
     probabilities, targets = np.asarray(probabilities), np.asarray(targets)
     _check(probabilities, targets, class_names)
     labels = range(len(class_names))
-    confusion = confusion_matrix(targets, probabilities.argmax(axis=-1), labels=labels)
-    return {
+    predictions = probabilities.argmax(axis=-1)
+    confusion = confusion_matrix(targets, predictions, labels=labels)
+    metrics = {
         "dataset": dataset,
         "split": split,
         "protocol": protocol,
         "leaking": bool(leaking),
         **_scores(confusion, class_names),
     }
+    if duplicates is not None:
+        hits = (predictions == targets)[~np.asarray(duplicates)]
+        metrics["without_duplicates"] = _rate(int(hits.sum()), len(hits))
+    return metrics
 
 
 def wilson_interval(successes, n):
@@ -99,7 +116,8 @@ def summarise_folds(folds):
     Returns:
         The keys of `classification_metrics`, computed from the sum of the confusion matrices, and
         `num_folds`; `mean` and `sd` of accuracy, macro_recall and macro_f1 over the folds (`sd`
-        with n − 1; None for a single fold); `folds`, those scores and num_samples of each.
+        with n − 1; None for a single fold); `folds`, those scores and num_samples of each; and
+        `without_duplicates`, where all folds have it.
 
     Raises:
         ValueError: there are no folds, or their classes differ.
@@ -115,10 +133,17 @@ def summarise_folds(folds):
             )
     scores = {key: [fold[key] for fold in folds] for key in FOLD_SCORES}
     confusion = np.sum([fold["confusion_matrix"] for fold in folds], axis=0)
+    others = [fold.get("without_duplicates") for fold in folds]
+    pooled = {}
+    if all(others):
+        hits = sum(round((rate["accuracy"] or 0) * rate["num_samples"]) for rate in others)
+        count = sum(rate["num_samples"] for rate in others)
+        pooled = {"without_duplicates": _rate(hits, count)}
     return {
         **{key: first[key] for key in ("dataset", "split", "protocol")},
         "leaking": any(fold.get("leaking", False) for fold in folds),
         **_scores(confusion, first["class_names"]),
+        **pooled,
         "num_folds": len(folds),
         "mean": {key: statistics.fmean(values) for key, values in scores.items()},
         "sd": {
@@ -126,6 +151,15 @@ def summarise_folds(folds):
             for key, values in scores.items()
         },
         "folds": [{key: fold[key] for key in ("num_samples", *FOLD_SCORES)} for fold in folds],
+    }
+
+
+def _rate(hits, count):
+    """Gives the accuracy of `hits` among `count` pictures, of which there may be none."""
+    return {
+        "num_samples": count,
+        "accuracy": hits / count if count else None,
+        "accuracy_interval": list(wilson_interval(hits, count)) if count else None,
     }
 
 

@@ -88,7 +88,7 @@ for _yaml in (_Loader, _Dumper):
 
 def _read(path, heirs=()):
     """Returns a file's values over those of its bases, and the place (file:line) of each key."""
-    values, places = _parse_file(path)
+    values, places = parse_file(path)
     if "base" not in values:
         return values, places
     base, place = values.pop("base"), places.get(("base",), path)
@@ -106,15 +106,23 @@ def _read(path, heirs=()):
     return _merge(inherited, values), base_places | places
 
 
-def _parse_file(path):
+def parse_file(path, kind="recipe", sections="sections such as `data:` and `model:`"):
+    """Reads a YAML file with a mapping in it.
+
+    Returns:
+        Its values, and the place of each key, `{("train", "epochs"): "file:line"}`.
+
+    Raises:
+        RecipeError: there is no such file, or it is no YAML; the words call it a `kind`.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise RecipeError(_missing(path)) from None
+        raise RecipeError(_missing(path, kind)) from None
     except IsADirectoryError:
-        raise RecipeError(f"A recipe is a YAML file; {path} is a folder.") from None
+        raise RecipeError(f"A {kind} is a YAML file; {path} is a folder.") from None
     except UnicodeDecodeError:
-        raise RecipeError(f"A recipe is a text file in UTF-8; {path} is not.") from None
+        raise RecipeError(f"A {kind} is a text file in UTF-8; {path} is not.") from None
     except OSError as error:
         raise RecipeError(f"Cannot read {path}: {error.strerror}.") from None
     try:
@@ -127,9 +135,7 @@ def _parse_file(path):
         raise RecipeError(f"{place}: not valid YAML: {_yaml_problem(error)}.") from None
     if not isinstance(values, dict):
         came = {type(None): "an empty file", list: "a list"}.get(type(values), show(values))
-        raise RecipeError(
-            f"{path}: a recipe consists of sections such as `data:` and `model:`. Received: {came}."
-        )
+        raise RecipeError(f"{path}: a {kind} consists of {sections}. Received: {came}.")
     return values, _places(node, path)
 
 
@@ -175,15 +181,15 @@ def _merge(below, above):
     return below | above | both
 
 
-def _missing(path):
+def _missing(path, kind="recipe"):
     folder = path.parent
     if not folder.is_dir():
-        return f"There is no recipe {path}: the folder {folder} does not exist."
+        return f"There is no {kind} {path}: the folder {folder} does not exist."
     names = sorted(file.name for file in folder.iterdir() if file.suffix in (".yaml", ".yml"))
     close = get_close_matches(path.name, names)
     if close:
-        return f"There is no recipe {path}. Did you mean {' or '.join(close)}?"
-    return f"There is no recipe {path}. In that folder: {', '.join(names) or 'no recipe at all'}."
+        return f"There is no {kind} {path}. Did you mean {' or '.join(close)}?"
+    return f"There is no {kind} {path}. In that folder: {', '.join(names) or f'no {kind} at all'}."
 
 
 def _yaml_problem(error):

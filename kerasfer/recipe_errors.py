@@ -84,7 +84,7 @@ def _expected(part):
     if "anyOf" in part:
         return " or ".join(_expected(option) for option in part["anyOf"])
     if "enum" in part:
-        return f"one of {', '.join(part['enum'])}"
+        return f"one of {', '.join(map(str, part['enum']))}"
     if "pattern" in part:
         return "a name for a folder: without / and \\, not beginning with a dot"
     bounds = [f"{words} {part[bound]:.10g}" for bound, words in _BOUNDS.items() if bound in part]
@@ -103,7 +103,9 @@ def _suggest_key(keys, known):
 
 def _suggest_choice(value, part):
     choices = [
-        choice for option in (part, *part.get("anyOf", ())) for choice in option.get("enum", ())
+        str(choice)
+        for option in (part, *part.get("anyOf", ()))
+        for choice in option.get("enum", ())
     ]
     close = get_close_matches(value, choices, n=1) if isinstance(value, str) else ()
     return f" Did you mean {close[0]}?" if close else ""

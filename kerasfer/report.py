@@ -37,6 +37,7 @@ _ENVIRONMENT = (
     "seconds",
     "num_parameters",
     "platform",
+    "teacher",
 )
 _THUMBNAIL = 128  # pixels, shown at 96: sharp enough, and sixteen stay small
 
@@ -44,8 +45,8 @@ _THUMBNAIL = 128  # pixels, shown at 96: sharp enough, and sixteen stay small
 def write_report(run_dir, *, mistakes=None, leaking=None):
     """Writes `report.html` into a run folder from what the run left there.
 
-    Reads `metrics.json`, and as far as they exist `recipe.yaml`, `environment.json` and
-    `history.csv`: what is missing is left out of the page.
+    Reads `metrics.json`, and as far as they exist `recipe.yaml`, `environment.json`,
+    `history.csv` and `heat_maps.png`: what is missing is left out of the page.
 
     Args:
         run_dir: the run folder.
@@ -73,6 +74,7 @@ def write_report(run_dir, *, mistakes=None, leaking=None):
     history = read_history(history_path) if history_path.exists() else []
     monitor = (recipe.get("train") or {}).get("monitor") or "val_accuracy"
     folder = run_dir.resolve().name
+    environment = {**dict.fromkeys(_ENVIRONMENT), **_read_json(run_dir / "environment.json")}
 
     page = _template().render(
         metrics=metrics,
@@ -84,7 +86,8 @@ def write_report(run_dir, *, mistakes=None, leaking=None):
         fold=folder if folder.startswith("fold_") else None,
         description=recipe.get("description"),
         model=(recipe.get("model") or {}).get("name"),
-        environment={**dict.fromkeys(_ENVIRONMENT), **_read_json(run_dir / "environment.json")},
+        environment=environment,
+        teacher=_describe_teacher(environment["teacher"], metrics),
         epochs=len(history),
         monitor=monitor,
         best_epoch=best_epoch(history, monitor),
@@ -92,6 +95,7 @@ def write_report(run_dir, *, mistakes=None, leaking=None):
             title: _data_uri(svg, "image/svg+xml")
             for title, svg in curve_panels(history, monitor=monitor).items()
         },
+        heat_maps=_picture_of_the_run(run_dir / "heat_maps.png"),
         mistakes=[{**m, "picture": _thumbnail(m["picture"])} for m in mistakes or ()],
         recipe_text=recipe_text,
         version=__version__,
@@ -161,6 +165,20 @@ def _compare_with_paper(reproduces, metrics):
     }
 
 
+def _describe_teacher(teacher, metrics):
+    """Says what a student learned from, and how much of its accuracy it kept."""
+    if not teacher:
+        return None
+    # Above folds, each of which had a teacher of its own, this is the first one's.
+    if not teacher.get("accuracy") or metrics.get("folds"):
+        return teacher["path"]
+    kept = metrics["accuracy"] / teacher["accuracy"]
+    return (
+        f"{teacher['path']}, {_percent(teacher['accuracy'], 2)} on the same pictures, "
+        f"of which the student keeps {_percent(kept)}"
+    )
+
+
 def _majority(metrics):
     """Gives the accuracy of always answering the most frequent class, and that class."""
     name, scores = max(metrics["per_class"].items(), key=lambda item: item[1]["support"])
@@ -210,6 +228,10 @@ def _thumbnail(picture):
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)
     return _data_uri(file.getvalue(), "image/png")
+
+
+def _picture_of_the_run(path):
+    return _data_uri(path.read_bytes(), "image/png") if path.exists() else None
 
 
 def _data_uri(data, kind):

@@ -124,7 +124,8 @@ class RunFolder:
     def save_model(self, model):
         """Keeps the model as the run's result, without what only training needs."""
         with replace_file(self.model) as temporary:
-            keras.Model(model.input, model.output, name=model.name).save(temporary)
+            # The first output is the model's; others are there to be trained on.
+            keras.Model(model.input, model.outputs[0], name=model.name).save(temporary)
 
     def close(self):
         """Marks the run as finished, in one step, and removes what only resuming needs."""

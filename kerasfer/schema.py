@@ -85,6 +85,17 @@ class Data(Section):
     neutral: bool | None = Field(
         None, description="ckplus: take each sequence's first frame as neutral. Default: false."
     )
+    landmarks: str | None = Field(
+        None,
+        description="CSV file with the pictures' landmarks, for model.crop_mode landmarks; "
+        "absolute, or in --data-dir.",
+    )
+    release: Literal[2017, 2021] | None = Field(
+        None, description="affectnet: which release. Default: the one that is there."
+    )
+    with_rafdb: bool | None = Field(
+        None, description="sfew: train on RAF-DB's training pictures too. Default: false."
+    )
     num_samples: int | None = Field(None, ge=1, description="synthetic: how many faces to draw.")
 
     @model_validator(mode="after")
@@ -105,8 +116,8 @@ class Data(Section):
 class Model(Section):
     """The network. A key that the named model does not take is refused when it is built."""
 
-    name: str = Field(description="The model: obsr, spd_attention, covpool, resnet18, ….")
-    backbone: str | None = Field(None, description="Feature extractor, such as resnet34.")
+    name: str = Field(description="The model: obsr, spd_attention, covpool, resnet18, vgg16, ….")
+    backbone: str | None = Field(None, description="Feature extractor, such as resnet34 or vgg16.")
     weights: str | None = Field(
         None, description="imagenet, a keras-hub preset or a local path. Null: random."
     )
@@ -118,7 +129,7 @@ class Model(Section):
     shared: bool | None = Field(None, description="obsr: one extractor instead of two.")
     frozen: bool | None = Field(None, description="Train the head alone, never the backbone.")
     crops: int | None = Field(None, ge=1, description="spd_attention: crops beside the whole face.")
-    crop_mode: Literal["random", "fixed"] | None = Field(
+    crop_mode: Literal["random", "fixed", "landmarks"] | None = Field(
         None, description="spd_attention: where the crops are cut in training."
     )
     crop_area: float | None = Field(
@@ -131,6 +142,7 @@ class Model(Section):
         None, description="Covariance of positions, or of channels."
     )
     bimap_units: int | None = Field(None, ge=1, description="Output size of BiMap.")
+    width: int | None = Field(None, ge=1, description="slim_spd: channels of its first stage.")
     epsilon: float | None = Field(None, gt=0, description="Smallest eigenvalue after ReEig.")
     shrinkage: float | None = Field(
         None, ge=0, description="λ of C + λ·trace(C)·I, which makes a covariance positive."
@@ -227,6 +239,11 @@ class Train(Section):
         "val_accuracy", description="What chooses the best epoch's weights."
     )
     tensorboard: bool = Field(True, description="Write TensorBoard logs.")
+    log_gradient_norm: str | None = Field(
+        None,
+        description="Layer, such as spd_attention, whose weights' gradient norm is written into "
+        "gradient_norm.csv, a row a step.",
+    )
     verbose: int = Field(
         1, ge=0, le=2, description="0: silent, 1: progress bars, 2: one line an epoch."
     )
@@ -235,6 +252,35 @@ class Train(Section):
     def _check_warmup(self):
         _check_fits("train.warmup_epochs", self.warmup_epochs, self.epochs)
         return self
+
+
+class Distill(Section):
+    """What a small model learns from a trained one, beside the labels; the default is nothing."""
+
+    teacher: str = Field(
+        description="The trained model: a run's folder or a .keras file, relative to the working "
+        "folder."
+    )
+    temperature: float = Field(
+        4.0,
+        gt=0,
+        description="What divides the logits of both: above 1 it shows how the teacher ranks the "
+        "wrong answers.",
+    )
+    weight: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Share of the teacher's answers in the loss; the rest is the labels'.",
+    )
+    features: Literal["covariance", "attention"] = Field(
+        "covariance",
+        description="What is compared of the last feature maps: which places vary together "
+        "(covariance), or where the activations are (attention).",
+    )
+    feature_weight: float = Field(
+        0.0, ge=0, description="Weight of that comparison, which lies in [0, 2]; 0 leaves it out."
+    )
 
 
 class Evaluate(Section):
@@ -260,12 +306,33 @@ class Recipe(Section):
     model: Model
     optimizer: Optimizer = Field(default_factory=Optimizer)
     train: Train = Field(default_factory=Train)
+    distill: Distill | None = Field(None, description="Learn from a trained model too.")
     evaluate: Evaluate = Field(default_factory=Evaluate)
 
     @model_validator(mode="after")
     def _check_schedule(self):
         warmup = self.optimizer.schedule.warmup_epochs
         _check_fits("optimizer.schedule.warmup_epochs", warmup, self.train.epochs)
+        return self
+
+    @model_validator(mode="after")
+    def _check_landmarks(self):
+        given, wanted = self.data.landmarks, self.model.crop_mode == "landmarks"
+        if wanted and given is None:
+            raise ValueError(
+                "`model.crop_mode: landmarks` needs `data.landmarks`, a file of them such as "
+                "`kerasfer data prepare` writes. Received: null."
+            )
+        if given is not None and not wanted:
+            raise ValueError(
+                "`data.landmarks` is for `model.crop_mode: landmarks`: set it to null or the mode "
+                f"to landmarks. Received: {given}, crop_mode={self.model.crop_mode}."
+            )
+        if wanted and self.distill:
+            raise ValueError(
+                "`distill` has no landmarks for its teacher: leave it out or take "
+                "`model.crop_mode` random or fixed. Received: landmarks."
+            )
         return self
 
 
@@ -285,6 +352,6 @@ def recipe_schema():
         "description": "Another recipe to inherit from, relative to this file.",
     }
     # Any key may come from the base; only a complete recipe has to have them.
-    for part in (schema, schema["$defs"]["Data"], schema["$defs"]["Model"]):
+    for part in (schema, *(schema["$defs"][name] for name in ("Data", "Model", "Distill"))):
         del part["required"]
     return schema

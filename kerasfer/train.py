@@ -6,11 +6,20 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from kerasfer.data.pipeline import Batches
 from kerasfer.data.samples import class_weights, limit
+from kerasfer.distill import Distilled, check_same_teacher, load_teacher
 from kerasfer.environment import environment
-from kerasfer.evaluate import load_folds, load_model, predict_probabilities
+from kerasfer.evaluate import (
+    check_landmarks,
+    find_duplicates,
+    load_folds,
+    load_model,
+    predict_probabilities,
+)
+from kerasfer.explanation_figures import plot_heat_maps
 from kerasfer.figures import plot_confusion_matrix, plot_curves
 from kerasfer.files import write_json
 from kerasfer.fitting import fit, set_trainable
@@ -81,11 +90,18 @@ def _train_fold(recipe, fold, run, resume):
     with _dtype_policy(recipe.train.precision):
         # The model first: a wrong value shows before pictures are decoded.
         model = _build(recipe, fold.train.class_names)
+        check_landmarks(model, fold.train)
+        about = {"num_parameters": model.count_params()}
+        if recipe.distill:
+            teacher, about["teacher"] = load_teacher(recipe, fold)
+            model = Distilled(model, teacher, recipe.distill)
         batches = _make_batches(recipe, fold)
         with run.open(recipe, resume) as state:
-            place = environment(recipe.train.seed) | {"num_parameters": model.count_params()}
+            place = environment(recipe.train.seed) | about
             if state and run.environment.exists():
-                place["started"] = _read_json(run.environment)["started"]
+                before = _read_json(run.environment)
+                check_same_teacher(before, place)
+                place["started"] = before["started"]
             write_json(run.environment, place)
             if recipe.train.verbose:
                 _announce(recipe, run, place, *batches)
@@ -93,7 +109,8 @@ def _train_fold(recipe, fold, run, resume):
                     print(f"Going on after epoch {state['epoch']}.", flush=True)
             state = fit(model, *batches[:2], recipe, run, state)
             write_json(run.environment, {**place, "seconds": round(state["seconds"], 1)})
-            metrics = _judge(recipe, fold, run, batches[2])
+            metrics = _judge(recipe, fold, run, batches[0].samples, batches[2])
+            _compare_with_teacher(metrics, place)
     run.close()
     return metrics
 
@@ -137,9 +154,9 @@ def _make_batches(recipe, fold):
     return train_batches, *others
 
 
-def _judge(recipe, fold, run, batches):
+def _judge(recipe, fold, run, trained_on, batches):
     """Judges the best epoch's model on the test split, which nothing before has seen."""
-    model = load_model(run.model)
+    model = load_model(run.model, landmarks=True)
     started = time.monotonic()
     probabilities = predict_probabilities(model, batches, recipe.evaluate.tta)
     seconds = time.monotonic() - started
@@ -153,6 +170,7 @@ def _judge(recipe, fold, run, batches):
         split="test",
         protocol=fold.protocol,
         leaking=fold.leaking,
+        duplicates=find_duplicates(trained_on, samples),
     )
     write_predictions(
         run.path / "predictions.csv",
@@ -163,6 +181,7 @@ def _judge(recipe, fold, run, batches):
     )
     plot_confusion_matrix(metrics, run.path / "confusion_matrix.png")
     plot_curves(run.history, run.path / "curves.png", monitor=recipe.train.monitor)
+    plot_heat_maps(model, samples, probabilities, run.path / "heat_maps.png")
     write_json(run.metrics, metrics)
     write_report(run.path, mistakes=_mistakes(samples, probabilities))
     return metrics
@@ -182,6 +201,15 @@ def _mistakes(samples, probabilities):
     ]
 
 
+def _compare_with_teacher(metrics, place):
+    accuracy = (place.get("teacher") or {}).get("accuracy")
+    if accuracy:
+        print(
+            f"The teacher's accuracy on the same pictures is {accuracy:.2%}; "
+            f"{metrics['accuracy'] / accuracy:.1%} of it is kept."
+        )
+
+
 def _read_metrics(run_dir):
     return _read_json(run_dir / "metrics.json")
 
@@ -198,6 +226,11 @@ def _announce(recipe, run, place, *parts):
         f"{place['device']}, into {run.path}",
         flush=True,
     )
+    marks = [part.samples.landmarks for part in parts if part.samples.landmarks is not None]
+    if marks:
+        # A picture without them is cut at the fixed places.
+        known = sum(int(np.isfinite(points).all(axis=(1, 2)).sum()) for points in marks)
+        print(f"Landmarks are known of {known:,} of {sum(map(len, marks)):,} pictures.")
     bad = [name for batches in parts for name in batches.bad_images]
     if bad:
         shown = ", ".join(bad[:5]) + (" …" if len(bad) > 5 else "")

@@ -15,7 +15,10 @@ NEUTRAL = [
     "tests/test_optimizers.py",
     "tests/data/test_pipeline.py",
     "tests/test_compiling.py",
+    "tests/test_distill.py",
     "tests/test_fitting.py",
+    "tests/test_gradient_norms.py",
+    "tests/test_explain.py",
 ]
 
 

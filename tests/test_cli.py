@@ -184,7 +184,14 @@ def test_evaluate(call, fake):
     assert result.exit_code == 0, result.output
     run, options, environment = calls[0]
     assert run == "runs/mine"
-    assert options == {"dataset": None, "data_dir": None, "split": "validation", "tta": "flip"}
+    assert options == {
+        "dataset": None,
+        "data_dir": None,
+        "split": "validation",
+        "tta": "flip",
+        "list_name": None,
+        "duplicates": None,
+    }
     assert environment["KERAS_BACKEND"] == "tensorflow"
     assert result.stdout.startswith("accuracy      90.00 %")
 

@@ -55,11 +55,14 @@ def test_published_settings():
         "ckplus_spd": ("spd_attention", 1, "CK+", 99.01),
         "fer2013_spd": ("spd_attention", 1, "FER2013", 69.51),
         "ferplus_spd": ("spd_attention", 1, "FER2013plus", 87.90),
+        "rafdb_spd": ("spd_attention", 1, "RAF-DB", 86.63),
+        "affectnet_spd": ("spd_attention", 1, "AffectNet", 57.10),
+        "sfew_spd": ("spd_attention", 1, "SFEW", 49.18),
     }
     for name, expected in published.items():
         paper = by_name[name].reproduces
         assert (paper.paper, paper.table, paper.column, paper.accuracy) == expected
-    assert set(by_name) == {*published, "quickstart", "own_faces", "fer2013_resnet18_48"}
+    assert {name for name in by_name if by_name[name].reproduces} == set(published)
 
     fer2013, ckplus = by_name["fer2013_obsr"], by_name["ckplus_obsr"]
     assert (fer2013.optimizer.name, fer2013.optimizer.weight_decay) == ("gc_adamw", 1e-2)
@@ -68,7 +71,7 @@ def test_published_settings():
         assert (recipe.data.image_size, recipe.data.batch_size) == (224, 16)
         assert (recipe.train.epochs, recipe.optimizer.learning_rate) == (200, 1e-4)
         assert (recipe.model.weights, recipe.model.shared) == ("imagenet", False)
-    for name in ("ckplus_spd", "fer2013_spd", "ferplus_spd"):
+    for name in published.keys() - {"fer2013_obsr", "ckplus_obsr"}:
         recipe = by_name[name]
         assert (recipe.data.image_size, recipe.data.batch_size) == (224, 256)
         assert (recipe.optimizer.name, recipe.optimizer.learning_rate) == ("sgd", 0.1)
@@ -80,6 +83,7 @@ def test_published_settings():
         assert recipe.data.augment.flip and recipe.data.augment.crop
     assert by_name["ckplus_spd"].data.protocol == "frames"
     assert by_name["ferplus_spd"].data.labels == "argmax8"
+    assert by_name["sfew_spd"].data.with_rafdb
 
 
 # Reading

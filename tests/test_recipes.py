@@ -1,18 +1,28 @@
-"""Every recipe loads and builds, and the quickstart runs."""
+"""Every recipe loads, builds and trains a step, and the quickstart runs."""
 
 import json
 from pathlib import Path
 
+import keras
 import pytest
+from one_step import take_a_step
 
 from kerasfer.data import DATASETS
 from kerasfer.fitting import set_trainable
 from kerasfer.models import build_model
 from kerasfer.recipe import load_recipe
+from kerasfer.table_file import load_table
 from kerasfer.train import train
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
+# What stands in a table takes its step in test_paper_tables.py.
+IN_TABLES = {
+    cell.recipe.name
+    for path in (FOLDER / "tables").glob("*.yaml")
+    for cell in load_table(path).cells
+    if cell.recipe
+}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -34,6 +44,12 @@ def test_published_recipes_say_what_they_reproduce(path):
     recipe = load_recipe(path)
     published = path.stem.endswith(("_obsr", "_spd"))
     assert (recipe.reproduces is not None) == published
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough")
+@pytest.mark.parametrize("name", sorted({path.stem for path in RECIPES} - IN_TABLES))
+def test_recipe_trains_a_step(name, offline, seed):
+    take_a_step(load_recipe(FOLDER / f"{name}.yaml"), ("happy", "sad", "calm"))
 
 
 def test_quickstart_runs(tmp_path, offline):

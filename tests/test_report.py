@@ -113,6 +113,15 @@ def test_is_whole_in_itself(tmp_path):
     assert all(source.startswith("data:image/") for source in page.sources)
 
 
+def test_heat_maps_of_the_run_are_inside_the_page(tmp_path):
+    folder = write_run(tmp_path / "run")
+    assert "What the model looks at" not in read_page(write_report(folder))[1]
+    (folder / "heat_maps.png").write_bytes(b"drawn")
+    html, text = read_page(write_report(folder))
+    assert "What the model looks at" in text
+    assert 'src="data:image/png;base64,ZHJhd24="' in html
+
+
 def test_text_of_users_is_escaped(tmp_path):
     run_dir = write_run(tmp_path / "run", names=(EVIL, "b"), full=False)
     (run_dir / "recipe.yaml").write_text(f'description: "{EVIL}"\n')

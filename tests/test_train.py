@@ -76,6 +76,7 @@ def test_a_run(place):
         "confusion_matrix.png",
         "curves.png",
         "environment.json",
+        "heat_maps.png",
         "history.csv",
         "logs",
         "metrics.json",

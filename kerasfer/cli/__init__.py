@@ -7,9 +7,14 @@ is imported inside the commands, after the backend is chosen, and `--help` is in
 import click
 
 from kerasfer import __version__
+from kerasfer.cli.datasets import data
+from kerasfer.cli.exporting import export
 from kerasfer.cli.recipes import recipe
+from kerasfer.cli.seeing import explain, predict
 from kerasfer.cli.shared import Group
+from kerasfer.cli.tables import table
 from kerasfer.cli.training import evaluate, train, train_main
+from kerasfer.cli.watching import demo, video
 
 __all__ = ["main", "train_main"]
 
@@ -25,5 +30,5 @@ def main():
     """
 
 
-for command in (train, evaluate, recipe):
+for command in (train, evaluate, data, export, predict, explain, recipe, table, video, demo):
     main.add_command(command)

@@ -1,6 +1,7 @@
 """What the commands share: errors in one line, options, the choice of a backend, results."""
 
 import errno
+import logging
 import os
 from importlib.util import find_spec
 from typing import get_args
@@ -86,6 +87,7 @@ def prepare_keras(backend):
     os.environ["KERAS_BACKEND"] = backend
     # TensorFlow reports a machine without a GPU as an error; real ones also reach Python.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def summary(metrics, reproduces=None):
@@ -94,9 +96,16 @@ def summary(metrics, reproduces=None):
     lines = {
         "accuracy": f"{percent(metrics['accuracy'])}  of {metrics['num_samples']:,} pictures; "
         f"95 % interval {percent(low)} to {percent(high)}",
+        **_without_duplicates(metrics),
         "macro recall": percent(metrics["macro_recall"]),
         "protocol": f"{metrics['protocol']}, {metrics['dataset']} {metrics['split']}",
     }
+    if listed := metrics.get("list"):
+        lines["list"] = (
+            f"{listed['name']}, {listed['num_listed']:,} pictures, of which {metrics['split']} "
+            f"lacks {listed['num_missing']:,}; the list gives another class to "
+            f"{listed['num_disagreeing']:,} (the dataset's counts)"
+        )
     if metrics.get("sd", {}).get("accuracy") is not None:
         lines["accuracy"] += (
             f"; {metrics['num_folds']} folds: {percent(metrics['mean']['accuracy'])} "
@@ -111,6 +120,21 @@ def summary(metrics, reproduces=None):
         place = [f"{reproduces.paper} table {reproduces.table}", reproduces.row, reproduces.column]
         lines["paper"] = f"{reproduces.accuracy:.2f} %  {', '.join(filter(None, place))}"
     return "\n".join(f"{name:<14}{line}" for name, line in lines.items())
+
+
+def _without_duplicates(metrics):
+    others = metrics.get("without_duplicates")
+    if not others or others["num_samples"] == metrics["num_samples"]:
+        return {}
+    count = metrics["num_samples"] - others["num_samples"]
+    line = f"nothing: all {count:,} pictures were trained on too"
+    if others["num_samples"]:
+        low, high = others["accuracy_interval"]
+        line = (
+            f"{percent(others['accuracy'])}  without {count:,} that were trained on too; 95 % "
+            f"interval {percent(low)} to {percent(high)}"
+        )
+    return {"no duplicates": line}
 
 
 def percent(share):

@@ -72,19 +72,40 @@ def train(recipe, overrides, data_dir, output_dir, backend, resume):
     type=click.Choice(get_args(Views)),
     help="Average the probabilities over views of each picture.  [default: as the run's recipe]",
 )
+@click.option(
+    "--list",
+    "list_name",
+    type=click.Choice(["occlusion", "pose30", "pose45"]),
+    help="Only the pictures of this list: occluded faces, or turned by more than 30 or 45 degrees.",
+)
+@click.option(
+    "--duplicates/--no-duplicates",
+    default=None,
+    help="Tell the accuracy also without pictures that were trained on too.  [default: where no "
+    "files have to be decoded for it]",
+)
 @backend_option
-def evaluate(run, dataset, data_dir, split, tta, backend):
+def evaluate(run, dataset, data_dir, split, tta, list_name, duplicates, backend):
     """Judge a trained RUN: a run's folder or a .keras file.
 
     \b
     Examples:
       kerasfer evaluate runs/quickstart --tta flip
+      kerasfer evaluate runs/ferplus_spd --list pose30 --data-dir ~/faces
       kerasfer evaluate runs/fer2013_resnet18_48/model.keras --dataset fer2013 --data-dir ~/faces
     """
     prepare_keras(backend)
     from kerasfer.evaluate import evaluate
 
-    metrics = evaluate(run, dataset=dataset, data_dir=data_dir, split=split, tta=tta)
+    metrics = evaluate(
+        run,
+        dataset=dataset,
+        data_dir=data_dir,
+        split=split,
+        tta=tta,
+        list_name=list_name,
+        duplicates=duplicates,
+    )
     click.echo(summary(metrics))
 
 

@@ -1,0 +1,106 @@
+"""kerasfer table."""
+
+from pathlib import Path
+
+import click
+
+from kerasfer.cli.shared import (
+    Command,
+    backend_option,
+    data_dir_option,
+    prepare_keras,
+    set_option,
+)
+
+
+@click.command(cls=Command)
+@click.argument("path", metavar="TABLE", type=click.Path())
+@click.option(
+    "--run-missing", is_flag=True, help="Train and judge what no finished run in --output-dir has."
+)
+@click.option("--markdown", is_flag=True, help="Write Markdown.")
+@click.option(
+    "--output", type=click.Path(), help="Write the table into this file instead of printing it."
+)
+@click.option(
+    "--figures", type=click.Path(), help="Draw the table's figures into this folder, from its runs."
+)
+@click.option(
+    "--record",
+    is_flag=True,
+    help="Keep the numbers of the table's finished runs as small files in results/, beside the "
+    "tables' folder, to be committed; a table shows them where a run's folder is not at hand.",
+)
+@set_option
+@data_dir_option
+@click.option(
+    "--output-dir", type=click.Path(), default="runs", show_default=True, help="Folder of the runs."
+)
+@backend_option
+@click.pass_context
+def table(
+    ctx,
+    path,
+    run_missing,
+    markdown,
+    output,
+    figures,
+    record,
+    overrides,
+    data_dir,
+    output_dir,
+    backend,
+):
+    """Print a TABLE of a paper, the published values beside ours, and run what is missing.
+
+    A table is a YAML file whose rows and columns name recipes and their changes; a folder stands
+    for all tables in it, after the text of its head.md. A finished run is never repeated, and after
+    an interruption the same command goes on. Intervals are Wilson's of 95 %.
+
+    \b
+    Examples:
+      kerasfer table recipes/tables/spd_table1.yaml
+      kerasfer table recipes/tables/obsr_table3.yaml --run-missing --data-dir ~/faces
+      kerasfer table recipes/tables --markdown --output recipes/README.md
+    """
+    from kerasfer.files import write_text
+    from kerasfer.results import write_summary
+    from kerasfer.table_file import load_table
+    from kerasfer.table_text import render_table
+    from kerasfer.tables import fill_table, list_tables
+    from kerasfer.tables import run_missing as run
+
+    head, paths = list_tables(path)
+    tables = [load_table(path, overrides) for path in paths]
+    problems = {}
+    if run_missing:
+        recipes = [cell.recipe for table in tables for cell in table.cells if cell.recipe]
+        prepare_keras(backend or next(filter(None, (r.train.backend for r in recipes)), None))
+        for table in tables:
+            found = run(table, data_dir=data_dir, output_dir=output_dir, tell=click.echo)
+            for problem, names in found.items():
+                problems.setdefault(problem, []).extend(names)
+    parts = [head] if head else []
+    for table in tables:
+        filled = fill_table(table, output_dir=output_dir)
+        parts.append(render_table(table, filled, markdown=markdown))
+        if figures:
+            from kerasfer.table_figures import draw_figures
+
+            for drawn in draw_figures(table, filled, figures):
+                click.echo(f"Drew {drawn}", err=True)
+        if record:
+            results = {entry.result.name: entry.result for entry in filled if entry.result}
+            for result in results.values():
+                if result.folder:
+                    kept = write_summary(result, table.path.parent.parent / "results")
+                    click.echo(f"Recorded {kept}", err=True)
+    page = "\n".join(parts)
+    if output:
+        write_text(Path(output), page)
+    else:
+        click.echo(page, nl=False)
+    for problem, names in problems.items():
+        click.echo(f"Not run: {', '.join(dict.fromkeys(names))}: {problem}", err=True)
+    if problems:
+        ctx.exit(1)

@@ -1,0 +1,132 @@
+"""The papers' figures, drawn again from the runs that fill a table."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
+
+from kerasfer.errors import RunError
+from kerasfer.figures import INK, draw_confusion_matrix, draw_losses, save, style
+from kerasfer.files import replace_file
+
+SMOOTHED = 1 / 50  # share of a training over which a curve of norms is averaged
+
+
+def draw_figures(table, filled, folder):
+    """Draws each figure of a table that has runs to show.
+
+    Args:
+        table: `kerasfer.table_file.Table`.
+        filled: the cells of `kerasfer.tables.fill_table`.
+        folder: where to; made if need be.
+
+    Returns:
+        The paths written: a PNG a figure, and for norms of gradients their CSV beside it.
+
+    Raises:
+        RunError: a run lacks what the figure shows.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, figure in table.file.figures.items():
+        rows = figure.rows or list(table.file.rows)
+        shown = {}
+        for entry in filled:
+            if entry.cell.row in rows and entry.value is not None:
+                shown.setdefault(_title(table, entry.cell, rows), entry)
+        if shown:
+            title = figure.title or table.file.title
+            written += _KINDS[figure.kind](shown, folder / f"{name}.png", title)
+    return written
+
+
+def _title(table, cell, rows):
+    parts = [cell.row if len(rows) > 1 else "", cell.column if len(table.file.columns) > 1 else ""]
+    return ", ".join(part for part in parts if part) or cell.row
+
+
+def _draw_confusions(shown, path, title):
+    def draw(axes, entry):
+        result = entry.result
+        draw_confusion_matrix(
+            axes, result.lists[entry.cell.list] if entry.cell.list else result.metrics
+        )
+
+    return [_draw_panels(shown, draw, path, title, side=7.0)]
+
+
+def _draw_losses(shown, path, title):
+    # Above folds there is no history; each fold's folder has its own curves.png.
+    shown = {name: entry for name, entry in shown.items() if entry.result.history}
+    if not shown:
+        return []
+    return [_draw_panels(shown, lambda axes, e: draw_losses(axes, e.result.history), path, title)]
+
+
+def _draw_panels(shown, draw, path, title, side=4.6):
+    columns = min(3, len(shown))
+    lines = -(-len(shown) // columns)
+    with style(INK):
+        size = (side * columns, 1.15 * side * lines)  # titles stand above the panels
+        drawing = Drawing(figsize=size, layout="constrained")
+        panels = drawing.subplots(lines, columns, squeeze=False).ravel()
+        for axes, (name, entry) in zip(panels, shown.items(), strict=False):
+            draw(axes, entry)
+            axes.set_title("\n".join(filter(None, (name, axes.get_title()))))
+        for axes in panels[len(shown) :]:
+            axes.set_visible(False)
+        drawing.suptitle(title)
+        save(drawing, path)
+    return path
+
+
+def _draw_gradient_norms(shown, path, title):
+    """Draws a curve a run, over the share of the training that is done, each averaged a little."""
+    from kerasfer.gradient_norms import FILE_NAME, read_gradient_norms  # It imports Keras.
+
+    curves = {}
+    for name, entry in shown.items():
+        if entry.result.folder is None:
+            raise RunError(
+                f"The gradients' norms of {entry.result.name} are in its run's folder only: give "
+                "its place with --output-dir, or run it with --run-missing."
+            )
+        curves[name] = read_gradient_norms(entry.result.folder / FILE_NAME)
+    with style(INK):
+        drawing = Drawing(figsize=(8, 4.6), layout="constrained")
+        axes = drawing.add_subplot()
+        # From light to dark with the weight: the order is what the figure is about.
+        for name, color in zip(curves, _shades(len(curves)), strict=True):
+            norms = curves[name]
+            width = max(1, round(SMOOTHED * len(norms)))
+            smooth = np.convolve(norms, np.ones(width) / width, mode="valid")
+            axes.plot(np.arange(len(smooth)) + width, smooth, color=color, label=name)
+        axes.set(xlabel="step", ylabel="norm of the gradient", title=title, yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+        save(drawing, path)
+    table = path.with_suffix(".csv")
+    with replace_file(table) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["step", *curves])
+        longest = max(map(len, curves.values()))
+        for step in range(longest):
+            row = [f"{c[step]:.6g}" if step < len(c) else "" for c in curves.values()]
+            writer.writerow([step + 1, *row])
+    return [path, table]
+
+
+def _shades(count):
+    """Colours from orange to blue, which differ in lightness too."""
+    ends = np.array([(0.96, 0.65, 0.35), (0.02, 0.19, 0.42)])
+    return [ends[0] + (ends[1] - ends[0]) * part for part in np.linspace(0, 1, count)]
+
+
+_KINDS = {
+    "confusion": _draw_confusions,
+    "loss": _draw_losses,
+    "gradient_norm": _draw_gradient_norms,
+}

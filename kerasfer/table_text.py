@@ -1,0 +1,195 @@
+"""A filled table as text for a terminal, or as Markdown for a page of results."""
+
+from kerasfer.table_file import CLASS_METRICS
+
+_NONE = "–"
+
+
+def render_table(table, filled, *, markdown=False):
+    """Writes a table: a line a cell, with the paper's value beside ours, and what to know of it.
+
+    Args:
+        table: `kerasfer.table_file.Table`.
+        filled: the cells of `kerasfer.tables.fill_table`.
+        markdown: whether to write Markdown in place of aligned columns; of a table of which nothing
+            was measured, the published values alone, as the paper prints them.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> print(render_table(table, fill_table(table)))
+    """
+    notes = _notes(table, filled)
+    measured = any(entry.value for entry in filled)
+    rows = _rows(table, filled) if measured or not markdown else _published(table, filled)
+    if markdown:
+        body = _markdown_rows(rows)
+        notes = [f"- {note}" for note in notes]
+        return "\n".join([f"## {table.file.title}", "", *body, "", *notes]).rstrip() + "\n"
+    notes = [f"  {note}" for note in notes]
+    return "\n".join([table.file.title, "", *_aligned_rows(rows), "", *notes]).rstrip() + "\n"
+
+
+def _rows(table, filled):
+    """Returns the table's lines as dicts from a column's heading to its text."""
+    by_class = any(entry.cell.metric in CLASS_METRICS for entry in filled)
+    with_others = any(entry.value and entry.value.without_duplicates for entry in filled)
+    rows = []
+    for entry in filled:
+        cell, value = entry.cell, entry.value
+        write = _writer(table.file.unit)
+        row = {
+            "row": cell.row,
+            "column": cell.column,
+            "paper": _NONE if cell.paper is None else f"{cell.paper:{write.digits}}",
+            "ours": _ours(cell, value, write),
+        }
+        if with_others:
+            others = value.without_duplicates if value else None
+            row["without duplicates"] = _others(others, write)
+        if not by_class:
+            row["macro recall"] = write(value.macro_recall) if value else _NONE
+        row |= {"protocol": _NONE, "N": _NONE, "run": _NONE}
+        if value:
+            row["protocol"] = value.protocol + (", leaking" if value.leaking else "")
+            row["N"] = f"{value.num_samples:,}"
+        if cell.recipe is not None:
+            row["run"] = cell.recipe.name
+        rows.append(row)
+    return rows
+
+
+def _published(table, filled):
+    """Returns the paper's values as it prints them, a line a row."""
+    rows, digits = {}, _writer(table.file.unit).digits
+    for cell in (entry.cell for entry in filled):
+        row = rows.setdefault(
+            cell.row, {"paper": cell.row, **dict.fromkeys(table.file.columns, _NONE)}
+        )
+        if cell.paper is not None:
+            row[cell.column] = f"{cell.paper:{digits}}" + " (quoted)" * (cell.quoted is not None)
+    return list(rows.values())
+
+
+def _writer(unit):
+    factor, digits = (100, ".2f") if unit == "percent" else (1, ".3f")
+
+    def write(share):
+        return f"{factor * share:{digits}}"
+
+    write.digits = digits
+    return write
+
+
+def _ours(cell, value, write):
+    if cell.quoted is not None:
+        return "quoted only"
+    if value is None:
+        return "not run"
+    if value.sd is not None:
+        return f"{write(value.value)} ± {write(value.sd)}"
+    if value.interval is None:
+        return write(value.value)
+    low, high = value.interval
+    return f"{write(value.value)} [{write(low)}, {write(high)}]"
+
+
+def _others(others, write):
+    if not others or not others["num_samples"]:
+        return _NONE
+    low, high = others["accuracy_interval"]
+    rate = f"{write(others['accuracy'])} [{write(low)}, {write(high)}]"
+    return f"{rate} of {others['num_samples']:,}"
+
+
+def _notes(table, filled):
+    notes = [table.file.note] if table.file.note else []
+    if table.overrides:
+        changes = ", ".join(f"{key}={value}" for key, value in table.overrides.items())
+        notes.append(f"Not the recipes as they stand, but with {changes}.")
+    quoted = {}
+    for entry in filled:
+        if entry.cell.quoted is not None:
+            quoted.setdefault(entry.cell.quoted, []).append(entry.cell.row)
+    for reason, rows in quoted.items():
+        notes.append(f"{', '.join(dict.fromkeys(rows))}: quoted; {reason}")
+    notes += dict.fromkeys(entry.problem for entry in filled if entry.problem)
+    if any(entry.value and entry.value.leaking for entry in filled):
+        notes.append(
+            "Leaking: near-identical frames of one sequence are in training and test; "
+            "`--set data.protocol=subjects` keeps people apart."
+        )
+    results = {entry.result.name: entry.result for entry in filled if entry.result}
+    notes += [_describe(result) for result in results.values()]
+    missing = sum(entry.value is None and entry.cell.quoted is None for entry in filled)
+    if missing:
+        count = f"{missing} of {len(filled)} values were not"
+        if not any(entry.value for entry in filled):
+            count = "None of the values was"
+        notes.append(
+            f"{count} measured yet: `kerasfer table {table.path.as_posix()} --run-missing` runs "
+            "what is missing."
+        )
+    return notes
+
+
+def _describe(result):
+    """Says in a line what a run was, as far as it is known."""
+    place, history = result.environment, result.history
+    parts = [f"`{result.name}`"]
+    if place.get("num_parameters"):
+        parts.append(f"{place['num_parameters'] / 1e6:.1f} million parameters")
+    if history and result.recipe:
+        of_all = f" of {result.recipe.train.epochs}" * (len(history) < result.recipe.train.epochs)
+        parts.append(f"{len(history)}{of_all} epoch{'s' * (result.recipe.train.epochs != 1)}")
+    if result.recipe:
+        parts.append(f"{result.recipe.data.image_size} px")
+        if result.recipe.train.precision != "float32":
+            parts.append(result.recipe.train.precision)
+    if place.get("seconds"):
+        parts.append(f"{_duration(place['seconds'])} of training on {place.get('device')}")
+    if "seed" in place:
+        parts.append(f"seed {place['seed']}")
+    return f"{parts[0]}: {', '.join(parts[1:])}." if len(parts) > 1 else f"{parts[0]}."
+
+
+def _duration(seconds):
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _aligned_rows(rows):
+    headings = list(rows[0])
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in headings}
+    right = ("paper", "macro recall", "N")
+
+    def line(row):
+        cells = [
+            f"{row[name]:>{widths[name]}}" if name in right else f"{row[name]:<{widths[name]}}"
+            for name in headings
+        ]
+        return "  ".join(cells).rstrip()
+
+    lines = [line({name: name for name in headings}), line({n: "-" * widths[n] for n in headings})]
+    before = None
+    for row in rows:
+        lines.append(line(row | {"row": "" if row["row"] == before else row["row"]}))
+        before = row["row"]
+    return lines
+
+
+def _markdown_rows(rows):
+    headings = list(rows[0])
+
+    def line(cells):
+        return f"| {' | '.join(cells)} |"
+
+    def shown(row):
+        run = row.get("run", _NONE)
+        code = {} if run == _NONE else {"run": f"`{run}`"}
+        return [text.replace("|", "\\|") for text in (row | code).values()]
+
+    lines = [line(headings), "|" + "---|" * len(headings)]
+    return [*lines, *(line(shown(row)) for row in rows)]

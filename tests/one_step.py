@@ -1,0 +1,36 @@
+"""One training step of a recipe on small pictures, which shows that its parts fit together."""
+
+import numpy as np
+
+from kerasfer.compiling import compile_model
+from kerasfer.fitting import set_trainable
+from kerasfer.models import build_model
+
+# The sides of small pictures that a network still takes; 32 for the others.
+SMALL = {
+    "alexnet": 64,
+    "inception_resnet_v1": 80,
+    "spd_attention": 48,
+    "covpool": 16,
+    "deep_emotion": 24,
+}
+
+
+def take_a_step(recipe, class_names):
+    """Builds a recipe's model from random weights, trains it for a step, and checks that it moved.
+
+    On TensorFlow only: what runs eagerly here is slower to compile than to run once.
+    """
+    size = SMALL.get(recipe.model.name, 32)
+    options = recipe.model.model_dump(exclude={"name", "weights"}, exclude_none=True)
+    model = build_model(recipe.model.name, class_names, size, **options)
+    set_trainable(model, recipe)
+    compile_model(model, recipe, steps_per_epoch=1, epochs=recipe.train.epochs)
+    model.run_eagerly = True
+    pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
+    labels = np.eye(len(class_names), dtype="float32")[:2]
+    before = [np.array(variable) for variable in model.trainable_variables]
+    loss = model.train_on_batch(pictures, labels)[0]
+    assert np.isfinite(loss)
+    after = map(np.array, model.trainable_variables)
+    assert max(np.abs(a - b).max() for a, b in zip(after, before, strict=True)) > 0

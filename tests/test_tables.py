@@ -1,0 +1,381 @@
+"""`kerasfer table`: what it reads, prints, keeps and runs."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tiny_models
+from click.testing import CliRunner
+
+from kerasfer.cli import main
+from kerasfer.data import DATASETS
+from kerasfer.models import MODELS
+from kerasfer.recipe import dump, load_recipe
+from kerasfer.results import is_finished
+from kerasfer.table_file import load_table, slug
+
+# A table's file
+
+TABLE = """
+title: Two rows
+paper: obsr
+table: 3
+recipe: ../tiny.yaml
+columns: {test: {}, occluded: {list: occlusion}}
+rows:
+  Tiny: {paper: {test: 50.0}}
+  Tiny + SPD: {model: {name: tiny_spd}, set: [train.epochs=1], paper: {test: 60, occluded: 40}}
+  Other: {quoted: nothing is known of it., paper: {test: 70.0}}
+"""
+RECIPE = """
+data: {name: drawn, image_size: 16, batch_size: 16}
+model: {name: tiny, dropout: 0.1}
+optimizer: {name: gc_adam, learning_rate: 0.01}
+train: {epochs: 2, tensorboard: false, verbose: 2}
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with recipes/tiny.yaml and recipes/tables/two.yaml; models that train in no time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
+    (tmp_path / "recipes" / "tables").mkdir(parents=True)
+    (tmp_path / "recipes" / "tiny.yaml").write_text(RECIPE)
+    (tmp_path / "recipes" / "tables" / "two.yaml").write_text(TABLE)
+    for name in ("tiny", "tiny_spd"):
+        monkeypatch.setitem(MODELS, name, getattr(tiny_models, name))
+    for drawing in ("plot_confusion_matrix", "plot_curves", "write_report"):
+        monkeypatch.setattr(f"kerasfer.train.{drawing}", lambda *arguments, **options: None)
+    return tmp_path
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """A dataset of drawn faces, some of which are named by a list; two stand in training too."""
+    from dataclasses import replace
+
+    from kerasfer.data.lists import PictureList
+
+    faces = DATASETS["synthetic"](None, num_samples=70)
+    test = np.flatnonzero(faces.splits == "test")
+    pictures = faces.pictures.copy()
+    pictures[test[:2]] = pictures[np.flatnonzero(faces.splits == "train")[:2]]
+    ids = [f"fer{number:07}.png" for number in range(70)]
+    samples = replace(faces, name="drawn", pictures=pictures, ids=ids)
+    monkeypatch.setitem(DATASETS, "drawn", lambda data_dir: samples)
+    labels = {f"fer{n:07}": samples.class_names[samples.targets[n]] for n in test[:5]}
+    labels["fer9999999"] = "happy"
+    listed = PictureList("drawn", "occlusion", labels, 6, 0, 0)
+    monkeypatch.setattr("kerasfer.evaluate.load_list", lambda *names: listed)
+    return samples
+
+
+def call(*arguments):
+    """Runs `kerasfer table`; a bug's traceback reaches the test."""
+    result = CliRunner().invoke(main, ["table", *map(str, arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def two(*arguments):
+    return call("recipes/tables/two.yaml", *arguments)
+
+
+def lines_of(result, run):
+    return [line for line in result.stdout.splitlines() if line.endswith(f"  {run}")]
+
+
+def test_cells_name_their_runs(place):
+    cells = {(cell.row, cell.column): cell for cell in load_table("recipes/tables/two.yaml").cells}
+    assert len(cells) == 5  # nothing is quoted for the occluded ones
+    assert cells["Tiny", "test"].recipe.name == "tiny"
+    spd = cells["Tiny + SPD", "occluded"].recipe
+    assert spd.name == "tiny-tiny-spd"
+    # A whole model in place of another keeps nothing of it.
+    assert (spd.model.name, spd.model.dropout, spd.train.epochs) == ("tiny_spd", None, 1)
+    assert spd.reproduces is None
+    assert cells["Tiny + SPD", "test"].recipe.reproduces.accuracy == 60
+    cut = load_table("recipes/tables/two.yaml", ["train.epochs=1", "data.workers=1"])
+    assert cut.overrides == {"train.epochs": 1}
+    assert {cell.recipe.name for cell in cut.cells if cell.recipe} == {
+        "tiny+train.epochs=1",
+        "tiny-tiny-spd",  # which has one epoch anyway
+    }
+
+
+def test_slugs():
+    assert slug("ResNet34 + GC") == "resnet34-gc"
+    assert slug("pose > 30°") == "pose-30"
+    assert slug(None) == "none"
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("rows:", "rws:", "two.yaml:7: unknown key `rws`. Did you mean `rows`?"),
+        (
+            "model: {name",
+            "modle: {name",
+            "two.yaml:9: unknown key `rows.Tiny + SPD.modle`. Did you",
+        ),
+        ("paper: obsr", "paper: other", "two.yaml:3: `paper` must be 'obsr' or 'spd_attention'"),
+        ("title: Two rows", "note: x", "two.yaml: `title` is required."),
+        ("{test: 60,", "{text: 60,", "`rows.Tiny + SPD` names the column 'text'; the table has"),
+        ("list: occlusion", "metric: recall", "`rows.Tiny.class_name` belongs to tables with col"),
+        ("../tiny.yaml", "../tny.yaml", "row Tiny, column test: There is no recipe "),
+        ("recipe: ../tiny.yaml", "note: x", "row Tiny, column test: no recipe is named. Add"),
+        ("epochs=1", "epoch=1", "--set train.epoch=1: unknown key `train.epoch`. Did you mean"),
+        (TABLE, "- a", "two.yaml: a table consists of `title:`, `columns:` and `rows:`. Received"),
+    ],
+)
+def test_mistakes_in_a_table(place, old, new, message):
+    Path("recipes/tables/two.yaml").write_text(TABLE.replace(old, new))
+    result = two()
+    assert result.exit_code == 2
+    assert message in result.stderr and result.stderr.count("\n") == 1, result.stderr
+
+
+def test_rows_must_not_share_a_run(place):
+    message = "would share the run tiny-x, but differ in train.epochs. Name the runs of one of them"
+    rows = "{A: {run: x, set: [train.epochs=3]}, B: {run: x, set: [train.epochs=4]}}"
+    text = TABLE[: TABLE.index("rows:")] + f"rows: {rows}\n"
+    Path("recipes/tables/two.yaml").write_text(text)
+    assert f"the rows A (test) and B (test) {message}" in two().stderr
+    Path("recipes/tables/two.yaml").write_text(TABLE)
+    assert "would share the run mine" in two("--set", "name=mine").stderr
+
+
+def test_folders(place):
+    assert "recipes/tiny.yaml:2: unknown key `data`." in call("recipes").stderr  # is no table
+    Path("recipes/tables/head.md").write_text("# Mine\n")
+    Path("recipes/tables/again.yaml").write_text(TABLE.replace("Two rows", "Again"))
+    page = call("recipes/tables", "--markdown").stdout
+    assert [line for line in page.splitlines() if line.startswith("#")] == [
+        "# Mine",
+        "## Again",
+        "## Two rows",
+    ]
+    Path("empty").mkdir()
+    result = call("empty")
+    assert result.exit_code == 2
+    assert "Expected tables in empty, files ending in .yaml, but found none." in result.stderr
+
+
+# Printing what was measured
+
+
+def measured(folder, recipe, accuracy=0.5, lists=(), **more):
+    """Leaves what a finished run leaves, as far as a table reads it."""
+    folder = Path(folder)
+    folder.mkdir(parents=True)
+    folder.joinpath("recipe.yaml").write_text(dump(recipe))
+    place = {"seed": 0, "seconds": 42.0, "device": "CPU, 2 cores", "platform": "secret"}
+    folder.joinpath("environment.json").write_text(json.dumps(place))
+    folder.joinpath("history.csv").write_text("epoch,loss,val_loss\n1,2.0,2.1\n2,1.0,1.5\n")
+    metrics = {
+        "dataset": "drawn",
+        "split": "test",
+        "protocol": "official",
+        "leaking": False,
+        "num_samples": 14,
+        "accuracy": accuracy,
+        "accuracy_interval": [accuracy - 0.1, accuracy + 0.1],
+        "macro_recall": 0.25,
+        "per_class": {"happy": {"precision": 0.75, "recall": 0.5, "f1": 0.6, "support": 6}},
+        "confusion_matrix": [[3, 3], [1, 7]],
+        "class_names": ["happy", "sad"],
+    }
+    folder.joinpath("metrics.json").write_text(json.dumps(metrics | more))
+    for name in lists:
+        path = folder / f"evaluation_drawn_test_none_{name}.json"
+        path.write_text(json.dumps(metrics | {"accuracy": 0.4, "num_samples": 5}))
+    return folder
+
+
+def test_nothing_was_run(place):
+    result = two()
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Two rows"
+    assert " ".join(lines[2].split()) == "row column paper ours macro recall protocol N run"
+    assert lines[4].split() == ["Tiny", "test", "50.00", "not", "run", *"–––", "tiny"]
+    assert lines[8].split() == ["Other", "test", "70.00", "quoted", "only", *"––––"]
+    assert "  Other: quoted; nothing is known of it." in lines
+    assert "None of the values was measured yet" in lines[-1]
+    markdown = two("--markdown").stdout
+    assert "| paper | test | occluded |" in markdown
+    assert "| Tiny + SPD | 60.00 | 40.00 |" in markdown
+    assert "| Other | 70.00 (quoted) | – |" in markdown
+
+
+def test_measured_values(place):
+    measured("runs/tiny", load_recipe("recipes/tiny.yaml"), lists=["occlusion"])
+    result = two()
+    test, occluded = lines_of(result, "tiny")
+    assert "50.00  50.00 [40.00, 60.00]" in test and "25.00  official  14" in test
+    assert "–  40.00 [40.00, 60.00]" in occluded and occluded.split()[-2] == "5"
+    assert "`tiny`: 2 epochs, 16 px, 42 s of training on CPU, 2 cores, seed 0." in result.stdout
+    assert "2 of 5 values were not measured yet" in result.stdout
+    markdown = two("--markdown").stdout
+    assert "| Tiny | test | 50.00 | 50.00 [40.00, 60.00] | 25.00 | official | 14 | `tiny` |" in (
+        markdown
+    )
+
+
+def test_folds_leaks_and_duplicates(place):
+    measured(
+        "runs/tiny",
+        load_recipe("recipes/tiny.yaml"),
+        lists=["occlusion"],
+        leaking=True,
+        mean={"accuracy": 0.625},
+        sd={"accuracy": 0.03125},
+        without_duplicates={
+            "num_samples": 12,
+            "accuracy": 0.45,
+            "accuracy_interval": [0.375, 0.55],
+        },
+    )
+    result = two()
+    assert "62.50 ± 3.12" in lines_of(result, "tiny")[0]
+    assert "45.00 [37.50, 55.00] of 12" in lines_of(result, "tiny")[0]
+    assert "official, leaking" in result.stdout
+    assert "near-identical frames of one sequence are in training and test" in result.stdout
+
+
+def test_scores_of_a_class(place):
+    columns = "{precision: {metric: precision}, recall: {metric: recall}, F1: {metric: f1}}"
+    Path("recipes/tables/class.yaml").write_text(
+        "title: By class\npaper: obsr\ntable: 1\nunit: fraction\nrecipe: ../tiny.yaml\n"
+        f"columns: {columns}\nrows: {{joy: {{class_name: happy, paper: {{recall: 0.9}}}}}}\n"
+    )
+    measured("runs/tiny", load_recipe("recipes/tiny.yaml"))
+    result = call("recipes/tables/class.yaml")
+    precision, recall, f1 = lines_of(result, "tiny")
+    assert "0.750 [0.301, 0.954]" in precision  # 3 of 4
+    assert "0.900  0.500 [0.188, 0.812]" in recall  # 3 of 6
+    assert "–  0.600  " in f1 and "[" not in f1
+    wrong = Path("recipes/tables/class.yaml").read_text().replace("happy", "joyful")
+    Path("recipes/tables/class.yaml").write_text(wrong)
+    assert "tiny has no class 'joyful', but happy, sad" in call("recipes/tables/class.yaml").stderr
+
+
+def test_a_run_of_another_recipe_fills_nothing(place):
+    measured("runs/tiny", load_recipe("recipes/tiny.yaml", ["train.epochs=1", "data.limit=20"]))
+    result = two()
+    assert "not run" in lines_of(result, "tiny")[0]
+    assert (
+        "tiny is a run of another recipe: train.epochs is 1 there and 2 here, data.limit is 20 "
+        "there and null here. Move it away, or choose another --output-dir."
+    ) in result.stdout
+    refused = two("--run-missing", "--set", "model.name=tiny")
+    assert refused.exit_code == 1 and "Not run: tiny" in refused.stderr
+
+
+def test_what_changes_no_result_is_not_compared(place):
+    changes = ["train.verbose=0", "train.backend=jax", "data.workers=7", "description=mine"]
+    measured("runs/tiny", load_recipe("recipes/tiny.yaml", changes))
+    assert "50.00 [40.00, 60.00]" in two().stdout
+
+
+def test_an_unfinished_run_fills_nothing(place):
+    (measured("runs/tiny", load_recipe("recipes/tiny.yaml")) / "checkpoint").mkdir()
+    assert not is_finished("runs/tiny")
+    assert "not run" in lines_of(two(), "tiny")[0]
+
+
+def test_recorded_results(place):
+    folder = measured("runs/tiny", load_recipe("recipes/tiny.yaml"), lists=["occlusion"])
+    before = two().stdout
+    result = two("--record")
+    assert result.stdout == before
+    assert result.stderr == f"Recorded {Path('recipes/results/tiny.json')}\n"
+    text = Path("recipes/results/tiny.json").read_text()
+    assert "secret" not in text and str(place) not in text
+    folder.rename("elsewhere")
+    assert two().stdout == before
+    # With changes, what was recorded without them does not count.
+    assert "not run" in two("--set", "train.epochs=1").stdout
+    Path("recipes/results/tiny.json").write_text("{")
+    assert "tiny.json as kerasfer wrote it, but it is damaged" in two().stderr
+
+
+def test_figures(place):
+    figures = (
+        "figures: {f1: {kind: confusion, rows: [Tiny], title: Figure 1}, f2: {kind: loss}, "
+        "f3: {kind: gradient_norm}}\n"
+    )
+    Path("recipes/tables/two.yaml").write_text(TABLE + figures)
+    folder = measured("runs/tiny", load_recipe("recipes/tiny.yaml"), lists=["occlusion"])
+    result = two("--figures", "drawn")
+    assert result.exit_code == 1
+    assert "gradient_norm.csv with a gradient's norm a step, but it cannot be read" in result.stderr
+    folder.joinpath("gradient_norm.csv").write_text("step,epoch,norm\n1,1,0.5\n2,1,0.25\n")
+    result = two("--figures", "drawn")
+    assert result.exit_code == 0, result.stderr
+    assert sorted(path.name for path in Path("drawn").iterdir()) == [
+        "f1.png",
+        "f2.png",
+        "f3.csv",
+        "f3.png",
+    ]
+    assert Path("drawn/f3.csv").read_text().splitlines()[1:] == ["1,0.5,0.5", "2,0.25,0.25"]
+
+
+# Running what is missing
+
+
+def test_running_what_is_missing(place, drawn, monkeypatch):
+    result = two("--run-missing")
+    assert result.exit_code == 0, result.output
+    assert "Run 1 of 2: tiny (Tiny: test, Tiny: occluded)" in result.stdout
+    assert "Run 2 of 2: tiny-tiny-spd (Tiny + SPD: test, Tiny + SPD: occluded)" in result.stdout
+    assert "not run" not in result.stdout and "not measured" not in result.stdout
+    for name in ("tiny", "tiny-tiny-spd"):
+        test, occluded = lines_of(result, name)
+        assert test.split()[-2] == "14" and occluded.split()[-2] == "5"
+        assert " of 12  " in test and " of 3  " in occluded  # without the two that were trained on
+        listed = Path("runs", name, "evaluation_drawn_test_none_occlusion.json")
+        assert json.loads(listed.read_text())["list"] == {
+            "name": "occlusion",
+            "num_listed": 6,
+            "num_missing": 1,
+            "num_disagreeing": 0,
+        }
+    # Nothing is repeated.
+    monkeypatch.setattr("kerasfer.train.train", None)
+    monkeypatch.setattr("kerasfer.evaluate.evaluate", None)
+    again = two("--run-missing")
+    assert again.exit_code == 0 and "Run 1" not in again.stdout
+    assert lines_of(again, "tiny") == lines_of(result, "tiny")
+
+
+def test_going_on_after_an_interruption(place, drawn, monkeypatch):
+    def interrupt(self, batch, logs=None):
+        if self.state["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("kerasfer.callbacks.KeepState.on_train_batch_end", interrupt)
+        result = two("--run-missing")
+    assert result.exit_code == 130
+    assert result.stderr == "Interrupted: run the same command again.\n"
+    assert "not run" in lines_of(two(), "tiny")[0]
+    result = two("--run-missing")
+    assert result.exit_code == 0 and "Going on after epoch 1." in result.stdout
+
+
+def test_a_missing_dataset_stops_no_other_row(place, drawn):
+    text = TABLE.replace("Tiny: {paper", "Tiny: {set: [data.name=ckplus], paper")
+    Path("recipes/tables/two.yaml").write_text(text.replace("occluded: {list: occlusion}", "o: {}")
+                                           .replace("occluded: 40", "o: 40"))  # fmt: skip
+    result = two("--run-missing", "--data-dir", "nowhere")
+    assert result.exit_code == 1
+    assert "not run" in lines_of(result, "tiny-tiny")[0]
+    assert "[" in lines_of(result, "tiny-tiny-spd")[0]
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Not run: tiny-tiny: CK+ was not found.")

@@ -1,0 +1,326 @@
+import csv
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from drawn_video import (
+    BLUE,
+    CLASS_NAMES,
+    GREEN,
+    RED,
+    color_predictor,
+    frame_of,
+    read_video,
+    write_video,
+)
+
+cv2 = pytest.importorskip("cv2", reason="needs kerasfer[video]")
+
+from kerasfer.cli.watching import video as video_command  # noqa: E402
+from kerasfer.errors import RecipeError, RunError  # noqa: E402
+from kerasfer.video import FILES, watch  # noqa: E402
+
+
+def crossing(seconds=3.0, fps=20.0):
+    """Red and blue pass each other; green comes for the second half."""
+    for step in range(round(seconds * fps)):
+        share = step / (seconds * fps)
+        x = round(120 * share)
+        late = [(60, 60, 30, GREEN)] if share >= 0.5 else []
+        yield frame_of((x, 5, 30, RED), (120 - x, 20, 30, BLUE), *late)
+
+
+@pytest.fixture
+def film(tmp_path):
+    return write_video(tmp_path / "film.mp4", crossing(), fps=20.0)
+
+
+def rows_of(folder):
+    with open(folder / "faces.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_film_of_three_faces(tmp_path, film):
+    seen = []
+    out = tmp_path / "out"
+    summary = watch(color_predictor(), film, out, progress=lambda *values: seen.append(values))
+    assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
+    assert summary == json.loads((out / "summary.json").read_text())
+    assert (summary["frames"], summary["num_persons"], summary["problem"]) == (60, 3, None)
+    assert summary["seconds"] == pytest.approx(3.0)
+    assert not summary["live"] and not summary["interrupted"] and summary["skipped_frames"] == 0
+    speed = summary["frames_per_second"]
+    assert min(speed["detector"], speed["model"]) > speed["overall"] / 2 > 0
+    assert [max(p["shares"], key=p["shares"].get) for p in summary["persons"]] == [
+        "happy",
+        "angry",
+        "sad",
+    ]
+    assert summary["persons"][2]["first"] == pytest.approx(1.5, abs=0.1)
+    assert len(seen) == 60 and seen[-1][:2] == pytest.approx((2.95, 3.0))
+
+    rows = rows_of(out)
+    assert list(rows[0]) == [
+        *("time_seconds", "frame", "person", "x", "y", "width", "height", "label"),
+        *(f"raw_{name}" for name in CLASS_NAMES),
+        *(f"smooth_{name}" for name in CLASS_NAMES),
+    ]
+    labels = {(row["person"], row["label"]) for row in rows}
+    assert labels == {("1", "happy"), ("2", "angry"), ("3", "sad")}
+    assert len(rows) == 60 + 60 + 29  # green needs a second box to count
+    for row in rows:
+        assert float(row["time_seconds"]) == pytest.approx(int(row["frame"]) / 20)
+        for kind in ("raw", "smooth"):
+            total = sum(float(row[f"{kind}_{name}"]) for name in CLASS_NAMES)
+            assert total == pytest.approx(1, abs=1e-3)
+
+    frames, fps = read_video(out / "video.mp4")
+    assert (len(frames), fps, frames[0].shape) == (60, 20.0, (96, 160, 3))
+    before = read_video(film)[0]
+    assert np.abs(frames[30].astype(int) - before[30]).max() > 100  # boxes are drawn
+
+
+def test_every_max_fps_seconds_and_rare_detections(tmp_path, film):
+    calls = []
+    predictor = color_predictor()
+    find, predictor.detect = predictor.detect, lambda picture: calls.append(0) or find(picture)
+    summary = watch(predictor, film, tmp_path / "a", every=2, detect_every=5, seconds=2)
+    assert (summary["frames"], len(calls)) == (20, 4)
+    frames, fps = read_video(tmp_path / "a" / "video.mp4")
+    assert (len(frames), fps) == (20, 10.0)
+    summary = watch(predictor, film, tmp_path / "b", max_fps=5)
+    assert (summary["frames"], summary["seconds"]) == (15, 3.0)
+    assert read_video(tmp_path / "b" / "video.mp4")[1] == 5.0
+
+
+def test_smoothing_does_not_depend_on_the_frame_rate(tmp_path):
+    # A face that is red for a second, then green.
+    values = []
+    for fps in (10, 40):
+        frames = [frame_of((50, 20, 40, RED if i < fps else GREEN)) for i in range(2 * fps)]
+        film = write_video(tmp_path / f"{fps}.mp4", frames, fps)
+        watch(color_predictor(), film, tmp_path / str(fps), smoothing=0.4)
+        at = [row for row in rows_of(tmp_path / str(fps)) if row["time_seconds"] == "1.300"]
+        values.append(float(at[0]["smooth_sad"]))
+        assert float(at[0]["raw_sad"]) > 0.75
+    # Between frames the old value is thought to last, for half a frame on average.
+    assert values[0] == pytest.approx(values[1], abs=0.08)
+    assert 0.35 < values[1] < 0.7
+
+
+def test_no_face_at_all(tmp_path):
+    film = write_video(tmp_path / "film.mp4", [frame_of()] * 10)
+    summary = watch(color_predictor(), film, tmp_path / "out")
+    assert (summary["num_persons"], summary["persons"], summary["faces"]) == (0, [], 0)
+    assert rows_of(tmp_path / "out") == []
+    assert summary["frames_per_second"]["model"] is None
+
+
+def test_a_film_of_one_frame(tmp_path):
+    film = write_video(tmp_path / "film.mp4", crossing(0.05))
+    summary = watch(color_predictor(), film, tmp_path / "out")
+    assert (summary["frames"], summary["num_persons"]) == (1, 2)
+
+
+def test_a_truncated_film_gives_all_until_there(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 60, (96, 160, 3), dtype="uint8")
+    frames = [np.maximum(frame, np.roll(noise, i, 0)) for i, frame in enumerate(crossing(6))]
+    film = write_video(tmp_path / "film.mkv", frames, 20)
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    summary = watch(color_predictor(), film, tmp_path / "out")
+    assert summary["problem"].startswith("film.mkv is broken or truncated: ")
+    assert 30 < summary["frames"] < 90
+    assert len(read_video(tmp_path / "out" / "video.mp4")[0]) == summary["frames"]
+    assert int(rows_of(tmp_path / "out")[-1]["frame"]) == summary["frames"] - 1
+    assert "film.mkv is broken" in (tmp_path / "out" / "timeline.html").read_text()
+
+
+def test_a_result_is_never_overwritten(tmp_path, film, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    summary = watch(color_predictor(), film, seconds=0.2)
+    assert summary["folder"] == os.path.join("videos", "film")
+    before = (tmp_path / "videos" / "film" / "faces.csv").read_bytes()
+    with pytest.raises(RunError) as raised:
+        watch(color_predictor(), film)
+    assert str(raised.value) == (
+        f"{os.path.join('videos', 'film')} holds the result of a video already: choose another "
+        "--output-dir, or remove it."
+    )
+    assert (tmp_path / "videos" / "film" / "faces.csv").read_bytes() == before
+    with pytest.raises(
+        RunError, match="Expected --output-dir to be a folder. Received: .*film.mp4"
+    ):
+        watch(color_predictor(), film, film)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_with_complete_files(tmp_path, film, sent):
+    def progress(moment, *_):
+        if moment == pytest.approx(0.5):
+            os.kill(os.getpid(), sent)
+
+    before = signal.getsignal(sent)
+    summary = watch(color_predictor(), film, tmp_path / "out", progress=progress)
+    assert summary["interrupted"] and summary["problem"] is None
+    assert 11 <= summary["frames"] <= 12
+    assert len(read_video(tmp_path / "out" / "video.mp4")[0]) == summary["frames"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    assert signal.getsignal(sent) is before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_a_second_ctrl_c_does_not_wait(tmp_path, film):
+    def progress(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        watch(color_predictor(), film, tmp_path / "out", progress=progress)
+    # The rows are kept; half a video is of no use.
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["faces.csv"]
+
+
+def test_it_works_outside_of_the_main_thread(tmp_path, film):
+    results = []
+    thread = threading.Thread(
+        target=lambda: results.append(watch(color_predictor(), film, tmp_path / "out", seconds=0.2))
+    )
+    thread.start()
+    thread.join()
+    assert results[0]["frames"] == 4
+
+
+class FakeCamera:
+    """A camera of 100 frames a second, in which a red face stands still."""
+
+    def __init__(self, source):
+        self.frame = np.ascontiguousarray(frame_of((50, 20, 40, RED))[..., ::-1])
+
+    def read(self):
+        time.sleep(0.01)
+        return True, self.frame.copy()
+
+    def set(self, *_):
+        return True
+
+    def get(self, what):
+        return 100.0
+
+    def release(self):
+        pass
+
+
+def test_a_camera_skips_frames_and_its_video_keeps_the_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    real = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda s: FakeCamera(s) if s == 0 else real(s))
+    slow = color_predictor()
+    find, slow.detect = slow.detect, lambda picture: time.sleep(0.1) or find(picture)
+    summary = watch(slow, 0, seconds=1.0)
+    assert summary["live"] and summary["source"] == "camera 0"
+    assert 4 <= summary["frames"] <= 10
+    assert summary["skipped_frames"] > 40
+    assert summary["folder"].startswith(os.path.join("videos", "camera_0_20"))
+    frames, fps = read_video(os.path.join(summary["folder"], "video.mp4"))
+    assert fps == 15.0
+    assert len(frames) / fps == pytest.approx(1.0, abs=0.25)
+    with pytest.raises(RecipeError, match="--every counts the frames of a file; camera 0 gives"):
+        watch(slow, 0, every=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": 0}, "`every` must be at least 1. Received: 0."),
+        ({"detect_every": -1}, "`detect_every` must be at least 1. Received: -1."),
+        ({"max_fps": 0}, "`max_fps` must be positive. Received: 0."),
+        ({"seconds": -2}, "`seconds` must be positive. Received: -2."),
+    ],
+)
+def test_wrong_arguments_are_named(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        watch(color_predictor(), tmp_path / "none.mp4", **options)
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    """A model file with random weights."""
+    import keras
+    import tiny_models
+
+    keras.utils.set_random_seed(0)
+    path = tmp_path_factory.mktemp("run") / "tiny.keras"
+    tiny_models.tiny(("happy", "sad", "angry"), 16).save(path)
+    return path
+
+
+def call(*arguments):
+    return CliRunner().invoke(video_command, [str(argument) for argument in arguments])
+
+
+def test_the_command_from_a_model_file_to_a_timeline(tmp_path, tiny_run, film):
+    result = call(tiny_run, film, "--faces", "none", "--output-dir", tmp_path / "out", "--every", 3)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0].split() == ["video", "0:03,", "looked", "at", "20", "frames"]
+    assert lines[1].startswith("per second    ") and "model alone" in lines[1]
+    assert lines[2].split() == ["persons", "1"]
+    assert lines[3].startswith("  person 1    0:03")
+    assert lines[-1] == f"results       {tmp_path / 'out'}"
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == 20 and rows[0]["width"] == "160.0"
+    # The same as the model says of the whole frame.
+    from kerasfer.predict import Predictor
+
+    with_model = Predictor(tiny_run, faces="none")
+    raw = with_model.classify([read_video(film)[0][0]])[0]
+    np.testing.assert_allclose(
+        [float(rows[0][f"raw_{name}"]) for name in CLASS_NAMES], raw, atol=1e-3
+    )
+
+
+def test_the_command_ends_a_broken_video_with_one_line(tmp_path, tiny_run):
+    noise = np.random.default_rng(0).integers(0, 255, (100, 48, 64, 3), dtype="uint8")
+    film = write_video(tmp_path / "cut.avi", noise, codec="MJPG")
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    result = call(tiny_run, film, "--faces", "none", "--output-dir", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: cut.avi is broken or truncated: ")
+    assert result.stderr.endswith("Until there the results are complete.\n")
+    assert len(rows_of(tmp_path / "out")) > 30
+
+
+def test_the_command_refuses_what_is_no_video_before_it_loads_a_model(tmp_path):
+    (tmp_path / "a.mp4").write_text("Dear diary")
+    result = call(tmp_path / "no_run", tmp_path / "a.mp4")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "a.mp4 cannot be read as a video" in result.stderr
+
+
+def test_the_command_says_when_it_was_interrupted(tmp_path, film, monkeypatch, tiny_run):
+    from kerasfer import video
+
+    real = video.watch
+
+    def interrupted(*arguments, progress, **options):
+        def stop(*values):
+            os.kill(os.getpid(), signal.SIGINT)
+
+        return real(*arguments, progress=stop, **options)
+
+    monkeypatch.setattr(video, "watch", interrupted)
+    result = call(tiny_run, film, "--faces", "none", "--output-dir", tmp_path / "out")
+    assert result.exit_code == 130
+    assert result.stderr == "Interrupted: until there the results are complete.\n"
+    assert "looked at 1 frames" in result.stdout
