@@ -20,7 +20,7 @@ from kerasfer.data.synthetic import draw_face
 from kerasfer.drawing import draw, enlarge, percent
 from kerasfer.errors import DataError, RunError
 from kerasfer.predict import Predictor
-from kerasfer.timeline import class_colors
+from kerasfer.video.timeline import class_colors
 
 MOST_FACES = 12  # that are shown one by one; all are in the picture
 MOST_WAITING = 20  # visitors in the queue

@@ -19,7 +19,7 @@ from kerasfer.evaluate import (
     load_model,
     predict_probabilities,
 )
-from kerasfer.explanation_figures import plot_heat_maps
+from kerasfer.explain.figures import plot_heat_maps
 from kerasfer.figures import plot_confusion_matrix, plot_curves
 from kerasfer.files import write_json
 from kerasfer.fitting import fit, set_trainable

@@ -18,7 +18,7 @@ NEUTRAL = [
     "tests/test_distill.py",
     "tests/test_fitting.py",
     "tests/test_gradient_norms.py",
-    "tests/test_explain.py",
+    "tests/explain",
 ]
 
 

@@ -11,7 +11,7 @@ from kerasfer.data import DATASETS
 from kerasfer.fitting import set_trainable
 from kerasfer.models import build_model
 from kerasfer.recipe import load_recipe
-from kerasfer.table_file import load_table
+from kerasfer.tables.cells import load_table
 from kerasfer.train import train
 
 FOLDER = Path(__file__).parent.parent / "recipes"

@@ -134,7 +134,7 @@ def explain(ctx, run, pictures, faces, margin, class_name, steps, output_dir, as
 
     paths = find_pictures(pictures)
     prepare_keras(backend)
-    from kerasfer.explaining import explain_pictures
+    from kerasfer.explain.explaining import explain_pictures
 
     records = []
     options = {"faces": faces, "margin": margin, "class_name": class_name, "steps": steps}

@@ -64,10 +64,7 @@ def table(
       kerasfer table recipes/tables --markdown --output recipes/README.md
     """
     from kerasfer.files import write_text
-    from kerasfer.results import write_summary
-    from kerasfer.table_file import load_table
-    from kerasfer.table_text import render_table
-    from kerasfer.tables import fill_table, list_tables
+    from kerasfer.tables import fill_table, list_tables, load_table, render_table, write_summary
     from kerasfer.tables import run_missing as run
 
     head, paths = list_tables(path)
@@ -85,7 +82,7 @@ def table(
         filled = fill_table(table, output_dir=output_dir)
         parts.append(render_table(table, filled, markdown=markdown))
         if figures:
-            from kerasfer.table_figures import draw_figures
+            from kerasfer.tables.figures import draw_figures
 
             for drawn in draw_figures(table, filled, figures):
                 click.echo(f"Drew {drawn}", err=True)

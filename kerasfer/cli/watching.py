@@ -166,7 +166,7 @@ class _ProgressLine:
         if not self._terminal or time.monotonic() - self._last < 0.2:
             return
         self._last = time.monotonic()
-        from kerasfer.timeline import clock
+        from kerasfer.video.timeline import clock
 
         share = f"{min(1, moment / duration):4.0%}  " if duration else ""
         whole = f" of {clock(int(duration))}" if duration else ""
@@ -180,7 +180,7 @@ class _ProgressLine:
 
 def _describe(summary):
     """Writes the result of a video as a few aligned lines."""
-    from kerasfer.timeline import clock
+    from kerasfer.video.timeline import clock
 
     speed = summary["frames_per_second"]
     skipped = summary["skipped_frames"]

@@ -22,7 +22,7 @@ PARTS = 12
 
 def write_film(path, seconds, fps):
     from kerasfer.data.synthetic import CLASS_NAMES, draw_face
-    from kerasfer.footage import VideoWriter
+    from kerasfer.video.footage import VideoWriter
 
     faces = [
         [draw_face(np.random.default_rng(seed), name, SIDE, intensity=1.0) for name in CLASS_NAMES]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasfer.timeline import (
+from kerasfer.video.timeline import (
     COLORS,
     Timeline,
     class_colors,

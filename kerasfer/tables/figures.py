@@ -18,7 +18,7 @@ def draw_figures(table, filled, folder):
     """Draws each figure of a table that has runs to show.
 
     Args:
-        table: `kerasfer.table_file.Table`.
+        table: `kerasfer.tables.cells.Table`.
         filled: the cells of `kerasfer.tables.fill_table`.
         folder: where to; made if need be.
 

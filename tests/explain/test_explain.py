@@ -21,10 +21,10 @@ from kerasfer.explain import (
     position_pairs,
     shares_of_places,
 )
-from kerasfer.explanation_figures import plot_explanation, plot_heat_maps
-from kerasfer.faithfulness import random_maps
-from kerasfer.gradients import NoFeatureMap, cut, to_numpy
-from kerasfer.heat import overlay, overlay_signed
+from kerasfer.explain.faithfulness import random_maps
+from kerasfer.explain.figures import plot_explanation, plot_heat_maps
+from kerasfer.explain.gradients import NoFeatureMap, cut, to_numpy
+from kerasfer.explain.heat import overlay, overlay_signed
 from kerasfer.layers import Covariance, Vech
 from kerasfer.models import obsr
 from kerasfer.models.heads import classify
@@ -258,7 +258,7 @@ def command(seed, monkeypatch, tmp_path):
     """Runs `kerasfer explain` on ready crops, one of them no picture."""
     model = tiny_spd(NAMES, SIZE)
     runtime = Runtime("keras", "model.keras", NAMES, SIZE, model.predict_on_batch, model)
-    monkeypatch.setattr("kerasfer.explaining.load_runtime", lambda run: runtime)
+    monkeypatch.setattr("kerasfer.explain.explaining.load_runtime", lambda run: runtime)
     rng = np.random.default_rng(0)
     for name in ("a.png", "b.png"):
         Image.fromarray(rng.integers(0, 256, (20, 20, 3), "uint8")).save(tmp_path / name)
@@ -304,7 +304,7 @@ def test_command_refuses_exports_and_unknown_classes(command, monkeypatch):
     assert result.exit_code == 1
     assert "The model knows the classes angry, happy, sad. Received: --class joy." in result.stderr
     exported = Runtime("onnx", "model.onnx", NAMES, SIZE, lambda images: images)
-    monkeypatch.setattr("kerasfer.explaining.load_runtime", lambda run: exported)
+    monkeypatch.setattr("kerasfer.explain.explaining.load_runtime", lambda run: exported)
     result = command()
     assert result.exit_code == 1
     assert "is an exported model, which has no gradients: explain the run's" in result.stderr

@@ -11,9 +11,9 @@ from one_step import take_a_step
 from kerasfer.cli import main
 from kerasfer.data import DATASETS
 from kerasfer.recipe import load_recipe
-from kerasfer.table_file import differences, load_table
+from kerasfer.tables.cells import differences, load_table
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TABLES = sorted((ROOT / "recipes" / "tables").glob("*.yaml"))
 CELLS = [cell for path in TABLES for cell in load_table(path).cells]
 PUBLISHED = {

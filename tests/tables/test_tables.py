@@ -13,8 +13,8 @@ from kerasfer.cli import main
 from kerasfer.data import DATASETS
 from kerasfer.models import MODELS
 from kerasfer.recipe import dump, load_recipe
-from kerasfer.results import is_finished
-from kerasfer.table_file import load_table, slug
+from kerasfer.tables.cells import load_table, slug
+from kerasfer.tables.results import is_finished
 
 # A table's file
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from kerasfer.errors import KerasferError, RecipeError, RunError
 from kerasfer.recipe import load_recipe
 from kerasfer.recipe_errors import show
-from kerasfer.results import Result, is_finished, read_run, read_summary
-from kerasfer.table_file import CLASS_METRICS, differences
+from kerasfer.tables.cells import CLASS_METRICS, differences
+from kerasfer.tables.results import Result, is_finished, read_run, read_summary
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Filled:
     """A cell with what is known of it.
 
     Args:
-        cell: `kerasfer.table_file.Cell`.
+        cell: `kerasfer.tables.cells.Cell`.
         result: the `Result` of its run, or None.
         value: the `Value`, or None.
         problem: why a run that is there does not fill it, in one line, or None.
@@ -82,7 +82,7 @@ def fill_table(table, *, output_dir="runs", results_dir=None):
     cell's fills nothing, and says so.
 
     Args:
-        table: `kerasfer.table_file.Table`.
+        table: `kerasfer.tables.cells.Table`.
         output_dir: Folder of the runs.
         results_dir: Folder of the kept summaries; None for `results` beside the table's folder.
 
@@ -115,7 +115,7 @@ def run_missing(table, *, data_dir=None, output_dir="runs", tell=print):
     possible, such as for want of a dataset, the others go on.
 
     Args:
-        table: `kerasfer.table_file.Table`.
+        table: `kerasfer.tables.cells.Table`.
         data_dir: Folder of the datasets; `None` for `$KERASFER_DATA`, else `data`.
         output_dir: Folder of the runs.
         tell: Called with a line about what is done.

@@ -19,10 +19,10 @@ from kerasfer.data.faces import crop_face, make_detector
 from kerasfer.drawing import draw
 from kerasfer.errors import RecipeError, RunError
 from kerasfer.files import replace_file, write_json
-from kerasfer.following import Follower
-from kerasfer.footage import VideoWriter, open_footage
 from kerasfer.predict import FacePrediction, Predictor
-from kerasfer.timeline import Timeline, clock, plot_timeline, write_timeline
+from kerasfer.video.following import Follower
+from kerasfer.video.footage import VideoWriter, open_footage
+from kerasfer.video.timeline import Timeline, clock, plot_timeline, write_timeline
 
 FILES = ("faces.csv", "video.mp4", "timeline.png", "timeline.html", "summary.json")
 MIN_FACE = 40  # pixels; a detector takes most of its time for the smallest faces

@@ -239,7 +239,7 @@ def write_timeline(timeline, path, *, title, facts, problem=None):
         problem: A line that warns, where the video ended too early.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kerasfer", "."),
+        loader=jinja2.PackageLoader("kerasfer.video", "."),
         autoescape=True,  # names of classes and files come from users
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kerasfer.data.faces import Face, crop_face
-from kerasfer.tracking import Smoother, Tracker
+from kerasfer.video.tracking import Smoother, Tracker
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kerasfer.tracking import Smoother, Tracker, overlaps
+from kerasfer.video.tracking import Smoother, Tracker, overlaps
 
 
 def face(x, y=50.0, side=40.0):

@@ -3,9 +3,9 @@
 import numpy as np
 
 from kerasfer.data.faces import Face
-from kerasfer.footage import import_cv2
 from kerasfer.predict import Predictor
 from kerasfer.runtimes import Runtime
+from kerasfer.video.footage import import_cv2
 
 CLASS_NAMES = ("happy", "sad", "angry")
 RED, GREEN, BLUE = (230, 20, 20), (20, 230, 20), (20, 20, 230)

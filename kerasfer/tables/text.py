@@ -1,6 +1,6 @@
 """A filled table as text for a terminal, or as Markdown for a page of results."""
 
-from kerasfer.table_file import CLASS_METRICS
+from kerasfer.tables.cells import CLASS_METRICS
 
 _NONE = "–"
 
@@ -9,7 +9,7 @@ def render_table(table, filled, *, markdown=False):
     """Writes a table: a line a cell, with the paper's value beside ours, and what to know of it.
 
     Args:
-        table: `kerasfer.table_file.Table`.
+        table: `kerasfer.tables.cells.Table`.
         filled: the cells of `kerasfer.tables.fill_table`.
         markdown: whether to write Markdown in place of aligned columns; of a table of which nothing
             was measured, the published values alone, as the paper prints them.

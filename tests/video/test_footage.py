@@ -9,9 +9,9 @@ from drawn_video import RED, frame_of, read_video, write_video
 
 cv2 = pytest.importorskip("cv2", reason="needs kerasfer[video]")
 
-from kerasfer import footage  # noqa: E402
 from kerasfer.errors import RunError  # noqa: E402
-from kerasfer.footage import VideoWriter, open_footage  # noqa: E402
+from kerasfer.video import footage  # noqa: E402
+from kerasfer.video.footage import VideoWriter, open_footage  # noqa: E402
 
 BITS = 2 ** np.arange(8)
 

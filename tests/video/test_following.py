@@ -3,7 +3,7 @@ import pytest
 from drawn_video import BLUE, GREEN, RED, color_predictor, find_squares, frame_of
 
 from kerasfer.data.faces import Face
-from kerasfer.following import Follower
+from kerasfer.video.following import Follower
 
 
 def test_persons_keep_their_numbers_and_their_probabilities():
