@@ -1,0 +1,151 @@
+"""Writes the exported file, in a TensorFlow process of its own: `python -m … convert JOB`.
+
+Keras' exports work on TensorFlow only, whatever a model was trained on, and converters may crash.
+
+The job is a folder with job.json. It gets `exported` (with the format's suffix), pictures.npy and
+the model's own answers to them, reference.npy, and converted.json; or error.json.
+"""
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerasfer import layers  # noqa: F401  registers what a saved model is made of
+from kerasfer.data.pipeline import Batches
+from kerasfer.data.samples import limit
+from kerasfer.errors import KerasferError, RunError
+from kerasfer.evaluate import find_run, load_fold, with_classes_of
+from kerasfer.export.onnx_file import write_onnx
+from kerasfer.export.rebuild import is_half, rebuild
+from kerasfer.export.saved_model import write_saved_model
+from kerasfer.export.tflite_file import write_tflite
+
+NUM_PICTURES = 1000  # to compare on
+NUM_REPRESENTATIVE = 200  # to find the ranges of activations on
+
+# The writer, the suffix, and which form of the spectral layers the target can compute.
+FORMATS = {
+    "onnx": (write_onnx, ".onnx", "matmul"),
+    "saved_model": (write_saved_model, "", None),
+    "tflite": (write_tflite, ".tflite", "matmul"),
+}
+
+
+def convert(folder):
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    model = _load(Path(job["model"]))
+    last = model.layers[-1]
+    class_names = job["class_names"] or getattr(last, "class_names", None)
+    class_names = [str(name) for name in class_names or range(model.output_shape[-1])]
+    if len(class_names) != model.output_shape[-1]:
+        raise RunError(
+            f"Expected one name for each of the {model.output_shape[-1]} classes. Received: "
+            f"{', '.join(class_names)}."
+        )
+    facts = _read_pictures(job, folder, model) if job["run"] else {"pictures": "pictures given"}
+    pictures = np.load(folder / "pictures.npy")
+    if pictures.shape[1:] != model.input_shape[1:]:
+        raise RunError(
+            f"The pictures must be {('n', *model.input_shape[1:])}, as the model takes them. "
+            f"Received: {pictures.shape}."
+        )
+    in_float32 = rebuild(model)
+    np.save(folder / "reference.npy", _predict(in_float32, pictures))
+    if is_half(model):
+        np.save(folder / "as_trained.npy", _predict(model, pictures))
+    write, suffix, method = FORMATS[job["format"]]
+    size = model.input_shape[1]
+    is_picture = model.input_shape[1:] == (size, size, 3)
+    metadata = {
+        "name": job["name"],
+        "class_names": class_names,
+        "image_size": size if is_picture else None,
+        "quantize": job["quantize"],
+    }
+    if is_picture:
+        _write_files(folder, pictures[:32])
+    ready = rebuild(model, method) if method else in_float32
+    representative = folder / "representative.npy"
+    inputs = np.load(representative) if representative.exists() else pictures
+    written = write(
+        ready,
+        folder / f"exported{suffix}",
+        metadata,
+        job["quantize"],
+        inputs[:NUM_REPRESENTATIVE].astype("float32"),
+    )
+    versions = {name: sys.modules[name].__version__ for name in ("keras", "tensorflow")}
+    if "tf2onnx" in sys.modules:
+        versions["tf2onnx"] = sys.modules["tf2onnx"].__version__
+    facts = {**facts, **written, "metadata": metadata, "versions": versions}
+    (folder / "converted.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _load(path):
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split("\n\n")[0].split())
+        raise RunError(f"{path} cannot be loaded as a Keras model: {reason}") from error
+    inputs, outputs = getattr(model, "inputs", None) or (), getattr(model, "outputs", None) or ()
+    if len(inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
+        raise RunError(
+            "Expected a model with one input and one output (batch, classes). Received: "
+            f"{[tuple(x.shape) for x in inputs]} -> {[tuple(x.shape) for x in outputs]}."
+        )
+    if None in inputs[0].shape[1:]:
+        raise RunError(
+            "Expected an input whose sizes are known, but for the batch. Received: "
+            f"{tuple(inputs[0].shape)}."
+        )
+    return model
+
+
+def _read_pictures(job, folder, model):
+    """Reads pictures of the run's validation split, and for int8 of its training split."""
+    _, recipe = find_run(job["run"])
+    fold = load_fold(recipe.data, recipe.train.seed, job["data_dir"])
+
+    def read(samples, most):
+        samples = limit(with_classes_of(model, samples), most, seed=0)
+        batches = Batches(
+            samples, model.input_shape[1], 64, on_bad_image=recipe.data.on_bad_image, workers=0
+        )
+        parts = [batches[index] for index in range(len(batches))]
+        return batches.samples.targets, np.concatenate([images for images, _ in parts])
+
+    targets, pictures = read(fold.validation, NUM_PICTURES)
+    np.save(folder / "pictures.npy", pictures)
+    np.save(folder / "targets.npy", targets)
+    if job["quantize"] == "int8":
+        np.save(folder / "representative.npy", read(fold.train, NUM_REPRESENTATIVE)[1])
+    return {"pictures": f"{fold.validation.name}, validation split"}
+
+
+def _predict(model, pictures):
+    return np.asarray(model.predict(pictures, batch_size=64, verbose=0), dtype="float32")
+
+
+def _write_files(folder, pictures):
+    """Writes pictures as files, to be decoded by what was exported."""
+    from PIL import Image
+
+    for index, picture in enumerate(pictures.clip(0, 255).round().astype("uint8")):
+        Image.fromarray(picture).save(folder / f"{index:03}.png")
+
+
+def main(folder):
+    try:
+        convert(folder)
+    except KerasferError as error:
+        told = {"type": type(error).__name__, "message": str(error)}
+        (folder / "error.json").write_text(json.dumps(told), encoding="utf-8")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

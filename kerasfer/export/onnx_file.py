@@ -1,0 +1,69 @@
+"""ONNX: for onnxruntime, on servers, desktops and in browsers."""
+
+import json
+
+import keras
+
+from kerasfer.runtimes import METADATA
+
+OPSET = 18
+
+
+def write_onnx(model, path, metadata, quantize="none", representative=None):
+    """Writes an ONNX file that takes batches of any size.
+
+    Args:
+        model: A float32 `keras.Model` without eigendecompositions: tf2onnx writes them as nodes
+            that no runtime knows, without an error.
+        path: The file, ending in `.onnx`.
+        metadata: JSON-able dict, kept in the model's properties: all of it as `kerasfer.json`, and
+            the names of the classes as `class_names`.
+        quantize, representative: Not used; only TFLite is quantized.
+
+    Returns:
+        A dict of what the report should say.
+    """
+    import onnx
+
+    inputs = "pictures" if metadata["image_size"] else "inputs"
+    signature = [
+        keras.InputSpec(shape=(None, *model.input_shape[1:]), dtype="float32", name=inputs)
+    ]
+    model.export(path, format="onnx", verbose=False, input_signature=signature, opset_version=OPSET)
+    written = onnx.load(path)
+    _mend_identities(written.graph, onnx)
+    (answer,) = written.graph.output
+    _rename(written.graph, answer.name, "probabilities")
+    onnx.helper.set_model_props(
+        written,
+        {METADATA: json.dumps(metadata), "class_names": json.dumps(metadata["class_names"])},
+    )
+    onnx.save(written, path)
+    opset = next(entry.version for entry in written.opset_import if entry.domain == "")
+    return {"batch": "any", "opset": opset}
+
+
+def _mend_identities(graph, onnx):
+    """Makes identity matrices of integers: onnxruntime lacks the booleans of tf2onnx."""
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        for attribute in node.attribute:
+            if node.op_type == "EyeLike" and attribute.i == onnx.TensorProto.BOOL:
+                attribute.i = onnx.TensorProto.INT64
+                output, node.output[0] = node.output[0], f"{node.output[0]}/int64"
+                cast = onnx.helper.make_node(
+                    "Cast", [node.output[0]], [output], to=onnx.TensorProto.BOOL
+                )
+                nodes.append(cast)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _rename(graph, old, new):
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == old:
+                    names[index] = new
+    graph.output[0].name = new
