@@ -18,7 +18,9 @@ NEUTRAL = [
     "tests/test_distill.py",
     "tests/test_fitting.py",
     "tests/test_gradient_norms.py",
+    "tests/test_predict.py",
     "tests/explain",
+    "tests/video/test_video.py",
 ]
 
 
