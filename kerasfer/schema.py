@@ -121,8 +121,8 @@ class Model(Section):
     weights: str | None = Field(
         None, description="imagenet, a keras-hub preset or a local path. Null: random."
     )
-    stem: Literal["imagenet", "small"] | None = Field(
-        None, description="7 × 7 with max-pooling, or 3 × 3 without, for pictures below 100 px."
+    stem: Literal["imagenet", "half", "small"] | None = Field(
+        None, description="7 × 7 and max-pooling, or for small pictures 3 × 3, stride 2 or 1."
     )
     feature_stage: str | None = Field(None, description="Stage that feeds the head.")
     dropout: float | None = Field(None, ge=0, lt=1, description="Dropout before the classifier.")

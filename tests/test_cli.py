@@ -26,6 +26,7 @@ METRICS = {
     "accuracy_interval": [0.8799, 0.9171],
     "macro_recall": 0.8123,
 }
+TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
 MINIMAL = "data: {name: ckplus}\nmodel: {name: obsr}\n"
 PAPER = (
     "reproduces: {paper: spd_attention, table: 1, row: SPD-Attention, column: CK+, accuracy: 99}\n"
@@ -37,7 +38,7 @@ def call(tmp_path, monkeypatch):
     """Runs a command in an empty folder that holds mine.yaml, without a backend chosen."""
     monkeypatch.chdir(tmp_path)
     # Set, then deleted: so that what a command sets is undone after the test.
-    for name in ("KERAS_BACKEND", "KERASFER_DATA", "TF_CPP_MIN_LOG_LEVEL"):
+    for name in ("KERAS_BACKEND", "KERASFER_DATA", *TENSORFLOW):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     Path("mine.yaml").write_text(MINIMAL)
@@ -121,13 +122,14 @@ def test_backend(call, fake, monkeypatch, option, recipe, environment, expected)
     assert resolved.train.backend == (option or recipe)
 
 
-def test_tensorflow_is_quiet_unless_told_otherwise(call, fake, monkeypatch):
+@pytest.mark.parametrize(("name", "value"), TENSORFLOW.items())
+def test_tensorflow_is_quiet_and_fast_unless_told_otherwise(call, fake, monkeypatch, name, value):
     calls = fake("train")
     call("train", "mine.yaml")
-    assert calls[0][2]["TF_CPP_MIN_LOG_LEVEL"] == "3"
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    assert calls[0][2][name] == value
+    monkeypatch.setenv(name, "0")
     call("train", "mine.yaml")
-    assert calls[1][2]["TF_CPP_MIN_LOG_LEVEL"] == "0"
+    assert calls[1][2][name] == "0"
 
 
 def test_unknown_backend_in_the_environment(call, monkeypatch):

@@ -132,6 +132,14 @@ def test_the_output_folder_is_a_file(place):
     assert "Cannot make the folder" in refused(run())
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_emulated_half_precision_is_told(plain, monkeypatch, precision):
+    monkeypatch.setattr("kerasfer.train.emulates_half_precision", lambda: True)
+    result = run(f"train.precision={precision}", "train.epochs=1")
+    told = "This CPU only emulates mixed_bfloat16: with --set train.precision=float32 "
+    assert (told in result.stdout) == (precision != "float32")
+
+
 def test_precision_is_put_back(plain):
     before = keras.config.dtype_policy().name
     assert run("train.precision=mixed_bfloat16", "train.epochs=1").exit_code == 0

@@ -3,6 +3,7 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 
@@ -10,7 +11,21 @@ from kerasfer.errors import RunError
 from kerasfer.layers import FusedBatchNormalization
 from kerasfer.models.networks import NETWORKS, TORCH, make_network
 
-STEMS = ("imagenet", "small")
+
+class Stem(NamedTuple):
+    """How a ResNet begins: one convolution, and max-pooling that halves the side, or none."""
+
+    kernel_size: int
+    strides: int
+    pooled: bool
+
+    @property
+    def stride(self):
+        """How many pixels a place of its output covers, along a side."""
+        return self.strides * (2 if self.pooled else 1)
+
+
+STEMS = {"imagenet": Stem(7, 2, True), "half": Stem(3, 2, False), "small": Stem(3, 1, False)}
 STAGES = ("P2", "P3", "P4", "P5")
 
 # Block counts, and the timm checkpoint with torchvision's ImageNet weights.
@@ -51,10 +66,11 @@ def make_backbone(backbone, image_size, weights=None, stem="imagenet", stages=("
             path of a folder with a timm checkpoint (`config.json`, `model.safetensors`) or a
             keras-hub preset, which needs no network. For `NETWORKS` the path of a file of Keras
             weights, as in `kerasfer.models.networks.make_network`.
-        stem: `"imagenet"`: 7 × 7 with stride 2, then max-pooling; a side of 224 becomes 7. Or
-            `"small"`: 3 × 3 with stride 1 and no pooling; a side of 48 becomes 6. The 3 × 3
-            kernel is always random, since ImageNet's does not fit. Of `NETWORKS` only AlexNet has
-            a small one.
+        stem: `"imagenet"`: 7 × 7 with stride 2, then max-pooling; a side of 224 becomes 7. For
+            small pictures `"small"`: 3 × 3 with stride 1 and no pooling; a side of 48 becomes 6.
+            Or `"half"`: 3 × 3 with stride 2 and no pooling; 48 becomes 3, for a quarter of the
+            work. The 3 × 3 kernel is always random, since ImageNet's does not fit. Of `NETWORKS`
+            only AlexNet has a small one.
         stages: Which feature maps to return, of `"P2"` (the finest) to `"P5"` (the last).
         name: Name of the model.
 
@@ -153,21 +169,23 @@ def _looks_like_path(weights):
 def _rebuild(model, weights, stem):
     """Rebuilds a ResNet with fused normalization and the stem asked for; its weights are kept."""
 
+    kernel_size, strides, pooled = STEMS[stem]
+
     def rebuild(layer):
         config = layer.get_config()
         if isinstance(layer, keras.layers.BatchNormalization):
             return FusedBatchNormalization.from_config(config)
-        if stem == "small" and layer.name == "conv1_pad":
-            config["padding"] = 1
-        elif stem == "small" and layer.name == "conv1_conv":
-            config.update(kernel_size=3, strides=1)
-        elif stem == "small" and layer.name in ("pool1_pad", "pool1_pool"):
+        if layer.name == "conv1_pad":
+            config["padding"] = kernel_size // 2
+        elif layer.name == "conv1_conv":
+            config.update(kernel_size=kernel_size, strides=strides)
+        elif layer.name in ("pool1_pad", "pool1_pool") and not pooled:
             return keras.layers.Identity(name=layer.name)
         return layer.__class__.from_config(config)
 
     clone = keras.models.clone_model(model, clone_function=rebuild)
     if weights is not None:
         for layer in clone.layers:
-            if layer.weights and (stem, layer.name) != ("small", "conv1_conv"):
+            if layer.weights and (stem == "imagenet" or layer.name != "conv1_conv"):
                 layer.set_weights(model.get_layer(layer.name).get_weights())
     return clone

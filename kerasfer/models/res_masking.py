@@ -2,11 +2,10 @@ import keras
 from keras import layers, ops
 
 from kerasfer.layers import FusedBatchNormalization
-from kerasfer.models.backbones import STAGES, make_backbone, preprocessing
+from kerasfer.models.backbones import STAGES, STEMS, make_backbone, preprocessing
 from kerasfer.models.heads import classify
 
 DEPTHS = (4, 3, 2, 1)  # of the masking block after each stage
-STRIDES = {"imagenet": 4, "small": 1}  # of the first stage's map
 
 
 def res_masking(
@@ -19,7 +18,7 @@ def res_masking(
 
     Args:
         class_names: One string a class.
-        image_size: Side of the pictures, in pixels: a multiple of 32, or of 8 with the small stem,
+        image_size: Side of the pictures, in pixels: a multiple of 32, of 8 with the small stem,
             so that each mask comes out at its map's size.
         weights: As in `make_backbone`, for the ResNet34; the masks' are random.
         stem: As in `make_backbone`.
@@ -39,7 +38,7 @@ def res_masking(
     Source: Pham, Vu and Tran, Facial Expression Recognition Using Residual Masking Network, ICPR
     2020; the softmax over channels as in the authors' code.
     """
-    multiple = 8 * STRIDES.get(stem, 1)
+    multiple = 8 * (STEMS[stem].stride if stem in STEMS else 1)
     if image_size % multiple:
         raise ValueError(
             f"`image_size` of res_masking must be a multiple of {multiple} with the {stem} stem, "

@@ -157,7 +157,7 @@ def test_mixed_precision():
         ("spd_attention", {"bimap_units": 9}, r"spd_attention cannot be built: .* units=9"),
         ("spd_attention", {"axis": "time"}, "cannot be built: `axis` must be 'spatial' or"),
         ("spd_attention", {"crops": 7}, "cannot be built: `crops` must be from 1 to 5"),
-        ("resnet18", {"stem": "tiny"}, "`stem` must be one of imagenet, small. Received: 'tiny'"),
+        ("resnet18", {"stem": "tiny"}, "`stem` must be one of imagenet, half, small. .*'tiny'"),
         ("obsr", {"backbone": "resnet50"}, "`backbone` must be one of resnet18, resnet34.*resnet5"),
         ("spd_attention", {"feature_stage": "P6"}, "`stage` must be one of P2, .* Received: 'P6'"),
     ],
@@ -172,10 +172,11 @@ def test_what_does_not_fit_is_a_recipe_error(name, options, message):
     ("stem", "side", "shapes"),
     [
         ("imagenet", 224, [(56, 64), (28, 128), (14, 256), (7, 512)]),
+        ("half", 48, [(24, 64), (12, 128), (6, 256), (3, 512)]),
         ("small", 48, [(48, 64), (24, 128), (12, 256), (6, 512)]),
     ],
 )
-def test_stages_of_both_stems(stem, side, shapes):
+def test_stages_of_the_stems(stem, side, shapes):
     model = make_backbone("resnet18", side, stem=stem, stages=("P2", "P3", "P4", "P5"))
     assert model.output_shape == [(None, size, size, width) for size, width in shapes]
 

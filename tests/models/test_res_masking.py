@@ -98,7 +98,7 @@ def test_structure():
     [
         (48, "imagenet", "must be a multiple of 32 with the imagenet stem.* Received: 48"),
         (52, "small", "must be a multiple of 8 with the small stem.* Received: 52"),
-        (64, "tiny", "`stem` must be one of imagenet, small. Received: 'tiny'"),
+        (64, "tiny", "`stem` must be one of imagenet, half, small. Received: 'tiny'"),
     ],
 )
 def test_what_does_not_fit_is_a_recipe_error(size, stem, message):

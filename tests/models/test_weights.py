@@ -78,10 +78,11 @@ def test_it_computes_what_timm_does(checkpoint):
     np.testing.assert_allclose(features, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_the_small_stem_keeps_all_but_its_convolution(checkpoint):
+@pytest.mark.parametrize(("stem", "side"), [("half", 3), ("small", 6)])
+def test_stems_for_small_pictures_keep_all_but_their_convolution(checkpoint, stem, side):
     name, tensors, folder = checkpoint
-    model = make_backbone(name, 48, weights=str(folder), stem="small")
-    assert model.output_shape == (None, 6, 6, 512)
+    model = make_backbone(name, 48, weights=str(folder), stem=stem)
+    assert model.output_shape == (None, side, side, 512)
     rest = [pair for pair in keras_places(name) if pair[0] != "conv1"]
     assert len(check_layers(model, tensors, rest)) == len(model.weights) - 1
     assert model.get_layer("conv1_conv").kernel.shape == (3, 3, 3, 64)
