@@ -228,8 +228,8 @@ def _announce(recipe, run, place, *parts):
     )
     if recipe.train.precision != "float32" and emulates_half_precision():
         print(
-            f"This CPU only emulates {recipe.train.precision}: with --set train.precision=float32 an "
-            "epoch is several times faster."
+            f"This CPU only emulates {recipe.train.precision}: with --set train.precision=float32 "
+            "an epoch is several times faster."
         )
     marks = [part.samples.landmarks for part in parts if part.samples.landmarks is not None]
     if marks:

@@ -1,4 +1,7 @@
-"""Runs all checks: lint, the tests on TensorFlow, the backend-neutral ones on JAX and PyTorch."""
+"""Runs all checks: lint, the tests on TensorFlow, the backend-neutral ones on JAX and PyTorch.
+
+Arguments go on to pytest: `python -m tests -k resume`.
+"""
 
 import os
 import subprocess
@@ -16,6 +19,7 @@ NEUTRAL = [
     "tests/data/test_pipeline.py",
     "tests/test_compiling.py",
     "tests/test_distill.py",
+    "tests/test_environment.py",
     "tests/test_fitting.py",
     "tests/test_gradient_norms.py",
     "tests/test_predict.py",
@@ -23,14 +27,17 @@ NEUTRAL = [
     "tests/video/test_video.py",
 ]
 
+# A file stays whole: its tests share what is costly to set up. A process takes up to 3 GB.
+PARALLEL = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+
 
 def main():
     failed = []
     for arguments in (["check"], ["format", "--check"]):
         failed += run(["ruff", *arguments, "."])
     for backend in ("torch", "jax"):
-        failed += run(["pytest", *NEUTRAL, *sys.argv[1:]], backend)
-    failed += run(["pytest", *sys.argv[1:]], "tensorflow")
+        failed += run(["pytest", *PARALLEL, *NEUTRAL, *sys.argv[1:]], backend)
+    failed += run(["pytest", *PARALLEL, *sys.argv[1:]], "tensorflow")
     if failed:
         print("failed: " + "; ".join(failed), file=sys.stderr)
     return len(failed)
@@ -40,7 +47,10 @@ def run(command, backend=None):
     """Runs a module; returns its command line in a list if it failed, else an empty list."""
     title = " ".join(command) + (f" on {backend}" if backend else "")
     print(f"\n{title}", flush=True)
-    environment = {**os.environ, "KERAS_BACKEND": backend} if backend else None
+    # The processes share the cores: OpenMP's threads, which wait by spinning, would fight for them.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    if backend:
+        environment["KERAS_BACKEND"] = backend
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment)
     return [title] if done.returncode else []
 
