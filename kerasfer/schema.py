@@ -122,7 +122,7 @@ class Model(Section):
         None, description="imagenet, a keras-hub preset or a local path. Null: random."
     )
     stem: Literal["imagenet", "half", "small"] | None = Field(
-        None, description="7 × 7 and max-pooling, or for small pictures 3 × 3, stride 2 or 1."
+        None, description="imagenet: 7 × 7 and max-pooling; half, small: 3 × 3, stride 2 or 1."
     )
     feature_stage: str | None = Field(None, description="Stage that feeds the head.")
     dropout: float | None = Field(None, ge=0, lt=1, description="Dropout before the classifier.")
