@@ -47,8 +47,8 @@ def run(command, backend=None):
     """Runs a module; returns its command line in a list if it failed, else an empty list."""
     title = " ".join(command) + (f" on {backend}" if backend else "")
     print(f"\n{title}", flush=True)
-    # The processes share the cores: OpenMP's threads, which wait by spinning, would fight for them.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    # The processes share the cores: OpenMP's threads, which else wait by spinning, would hold them.
+    environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
     if backend:
         environment["KERAS_BACKEND"] = backend
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment)
