@@ -8,13 +8,12 @@ from kerasfer.imports import without_tensorflow
 
 RUN = """
 import sys
-from kerasfer.models.backbones import make_backbone
 from kerasfer.recipe import load_recipe
 from kerasfer.train import train
 
-make_backbone("resnet18", 32)
-changes = ["data.num_samples=28", "train.epochs=1", "train.tensorboard=true"]
-train(load_recipe(sys.argv[1], changes), output_dir=sys.argv[2])
+changes = ["data.num_samples=28", "data.image_size=32", "train.epochs=1", "train.tensorboard=true"]
+model = ["model.name=resnet18", "model.bimap_units=null"]
+train(load_recipe(sys.argv[1], changes + model), output_dir=sys.argv[2])
 print([name for name in sys.modules if name.split(".")[0] == "tensorflow"])
 """
 
