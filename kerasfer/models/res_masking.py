@@ -18,8 +18,8 @@ def res_masking(
 
     Args:
         class_names: One string a class.
-        image_size: Side of the pictures, in pixels: a multiple of 32, of 8 with the small stem,
-            so that each mask comes out at its map's size.
+        image_size: Side of the pictures, in pixels: a multiple of 32, of 16 with the half stem,
+            of 8 with the small one, so that each mask comes out at its map's size.
         weights: As in `make_backbone`, for the ResNet34; the masks' are random.
         stem: As in `make_backbone`.
         frozen: Whether the weights of all but the classifier are kept as they are.
