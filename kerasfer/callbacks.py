@@ -13,7 +13,6 @@ from keras import ops
 
 from kerasfer.errors import RunError
 from kerasfer.files import write_text
-from kerasfer.imports import without_tensorflow
 
 
 class KeepState(keras.callbacks.Callback):
@@ -130,10 +129,9 @@ class _TensorBoard:
     """
 
     def __init__(self, folder, history):
-        with without_tensorflow():
-            from tensorboard.compat.proto.event_pb2 import Event  # Slow to import.
-            from tensorboard.compat.proto.summary_pb2 import Summary
-            from tensorboard.summary.writer.record_writer import RecordWriter
+        from tensorboard.compat.proto.event_pb2 import Event  # Slow to import.
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         self.event, self.summary = Event, Summary
         folder.mkdir(exist_ok=True)

@@ -23,7 +23,6 @@ from kerasfer.explain.figures import plot_heat_maps
 from kerasfer.figures import plot_confusion_matrix, plot_curves
 from kerasfer.files import write_json
 from kerasfer.fitting import fit, set_trainable
-from kerasfer.imports import without_tensorflow
 from kerasfer.metrics import classification_metrics
 from kerasfer.models import build_model, check_options
 from kerasfer.predictions import select_mistakes, write_predictions
@@ -87,8 +86,7 @@ def _train_fold(recipe, fold, run, resume):
         run.close()
         print(f"{run.path} is finished already.")
         return _read_metrics(run.path)
-    with without_tensorflow():
-        keras.utils.set_random_seed(recipe.train.seed)
+    keras.utils.set_random_seed(recipe.train.seed)
     with _dtype_policy(recipe.train.precision):
         # The model first: a wrong value shows before pictures are decoded.
         model = _build(recipe, fold.train.class_names)

@@ -20,15 +20,6 @@ def seed():
     keras.utils.set_random_seed(0)
 
 
-if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-    import keras
-
-    from kerasfer.imports import without_tensorflow
-
-    with without_tensorflow():
-        keras.utils.set_random_seed(0)  # Keras asks once whether there is TensorFlow.
-
-
 @pytest.fixture
 def offline(monkeypatch):
     """Makes every attempt to reach a host fail at once, as on a machine without a network."""

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import keras
 
 from kerasfer.errors import RunError
-from kerasfer.imports import without_tensorflow
 from kerasfer.layers import FusedBatchNormalization
 from kerasfer.models.networks import NETWORKS, TORCH, make_network
 
@@ -122,8 +121,7 @@ def _one_or_all(outputs):
 
 
 def _resnet(name, image_size, weights):
-    with without_tensorflow():
-        from keras_hub.models import ResNetBackbone  # Slow to import, and only this needs it.
+    from keras_hub.models import ResNetBackbone  # Slow to import, and only this needs it.
 
     blocks, imagenet = RESNETS[name]
     image_shape = (image_size, image_size, 3)

@@ -81,7 +81,10 @@ def slim_spd(
 def _basic_block(x, filters, stride, name):
     shortcut = x
     if stride > 1:
-        shortcut = _convolve(x, filters, 1, stride, f"{name}_shortcut")
+        # As a strided 1 × 1 convolution, of which oneDNN's gradient under PyTorch writes past its
+        # memory where channels are few: wrong, without an end, or a crash (oneDNN's issue 6035).
+        shortcut = layers.MaxPooling2D(1, stride, padding="same", name=f"{name}_every_second")(x)
+        shortcut = _convolve(shortcut, filters, 1, 1, f"{name}_shortcut")
     x = layers.ReLU(name=f"{name}_relu_1")(_convolve(x, filters, 3, stride, f"{name}_1"))
     x = layers.Add(name=f"{name}_add")([shortcut, _convolve(x, filters, 3, 1, f"{name}_2")])
     return layers.ReLU(name=f"{name}_relu_2")(x)

@@ -30,6 +30,17 @@ def test_it_is_small_and_its_last_map_fits_a_resnets():
     assert multiply_adds < 110e6
 
 
+def test_shortcuts_read_every_second_pixel():
+    """Not by a strided 1 × 1 convolution, whose gradient corrupts memory on PyTorch."""
+    model = slim_spd(NAMES, 37, width=12)  # Odd sides round up in both branches of a block.
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (1, 1):
+            assert layer.strides == (1, 1)
+    shortcut = model.get_layer("stage_0_0_every_second")
+    x = np.random.default_rng(0).normal(size=(2, *shortcut.input.shape[1:])).astype("float32")
+    np.testing.assert_array_equal(ops.convert_to_numpy(shortcut(x)), x[:, ::2, ::2])
+
+
 def test_the_logarithm_without_eigenvalues_is_the_logarithm():
     exact = slim_spd(NAMES, 32, width=12, method="eigh")
     model = slim_spd(NAMES, 32, width=12)
