@@ -21,6 +21,13 @@ def seed():
 
 
 @pytest.fixture
+def plain(monkeypatch):
+    """Spares a run its figures, which take as long as the training of a tiny model."""
+    for drawing in ("plot_confusion_matrix", "plot_curves", "plot_heat_maps", "write_report"):
+        monkeypatch.setattr(f"kerasfer.train.{drawing}", lambda *arguments, **options: None)
+
+
+@pytest.fixture
 def offline(monkeypatch):
     """Makes every attempt to reach a host fail at once, as on a machine without a network."""
     import socket

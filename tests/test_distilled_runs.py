@@ -59,13 +59,6 @@ def teacher(finished, place):
     return place / "runs" / "teacher"
 
 
-@pytest.fixture
-def plain(monkeypatch):
-    """Spares the figures, which take as long as such a training."""
-    for drawing in ("plot_confusion_matrix", "plot_curves", "write_report"):
-        monkeypatch.setattr(f"kerasfer.train.{drawing}", lambda *arguments, **options: None)
-
-
 def student(distill=None, train=None, **sections):
     # The augmentation, the averages and the weights of classes are all to come through.
     return {

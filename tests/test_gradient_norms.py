@@ -51,10 +51,8 @@ def test_weights_of_a_layer():
 
 
 @pytest.fixture
-def recipe(tmp_path, monkeypatch):
+def recipe(tmp_path, monkeypatch, plain):
     monkeypatch.setitem(MODELS, "tiny_spd", tiny_models.tiny_spd)
-    for drawing in ("plot_confusion_matrix", "plot_curves", "write_report"):
-        monkeypatch.setattr(f"kerasfer.train.{drawing}", lambda *arguments, **options: None)
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE)
     return load_recipe(path)

@@ -33,13 +33,6 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def plain(monkeypatch):
-    """Spares the figures, which take as long as such a training."""
-    for drawing in ("plot_confusion_matrix", "plot_curves", "write_report"):
-        monkeypatch.setattr(f"kerasfer.train.{drawing}", lambda *arguments, **options: None)
-
-
 def call(*arguments):
     """Runs `kerasfer`; a bug's traceback reaches the test."""
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])

@@ -57,7 +57,7 @@ def test_too_small_is_a_recipe_error():
         build_model("deep_emotion", ("a", "b"), 17)
 
 
-def test_it_learns_where_to_look_from_a_recipe(tmp_path, offline):
+def test_it_learns_where_to_look_from_a_recipe(tmp_path, offline, plain):
     recipe = Recipe.model_validate(
         {
             "name": "tiny",

@@ -49,7 +49,14 @@ def check_model(model, folder, side=32):
 
 
 # Their tracing takes most of a minute; `test_networks.py` and `test_res_masking.py` build them.
-LARGE = {"densenet121", "inception_resnet_v1", "mobilenet_v3_large", "res_masking", "vgg19"}
+LARGE = {
+    "densenet121",
+    "inception_resnet_v1",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "res_masking",
+    "vgg19",
+}
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in LARGE])

@@ -38,7 +38,7 @@ train: {epochs: 2, tensorboard: false, verbose: 2}
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, monkeypatch, plain):
     """A folder with recipes/tiny.yaml and recipes/tables/two.yaml; models that train in no time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
@@ -47,8 +47,6 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "recipes" / "tables" / "two.yaml").write_text(TABLE)
     for name in ("tiny", "tiny_spd"):
         monkeypatch.setitem(MODELS, name, getattr(tiny_models, name))
-    for drawing in ("plot_confusion_matrix", "plot_curves", "write_report"):
-        monkeypatch.setattr(f"kerasfer.train.{drawing}", lambda *arguments, **options: None)
     return tmp_path
 
 
