@@ -29,9 +29,9 @@ def slim_spd(
 
     What makes a ResNet dear at 48 px are its early stages: here one narrow convolution keeps the
     full size, and three stages of basic blocks follow at a half, a quarter and an eighth of it.
-    Convolutions, batch normalization and ReLU are all there is below the head, which int8 kernels
-    are made for. The head joins the averages of the channels (first order) with the logarithm of
-    their covariance (second order), taken by matrix products alone on a small matrix.
+    Convolutions, batch normalization, ReLU and pooling are all there is below the head, which int8
+    kernels are made for. The head joins the averages of the channels (first order) with the
+    logarithm of their covariance (second order), taken by matrix products alone on a small matrix.
 
     At 48 px, `width=48` has 1.5 M weights and takes 0.1 G multiply-adds a face, a twelfth of
     ResNet18's; the last map is 6 × 6 × 192, of the size of the ResNet's, so that both can be
