@@ -31,7 +31,13 @@ NEUTRAL = [
 LARGE = ["tests/models/test_networks.py", "tests/models/test_res_masking.py"]
 
 # A file stays whole: its tests share what is costly to set up. Two processes take up to 11 GB.
-PARALLEL = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+# In their own order: by default files of few tests come last, and the longest are among them.
+PARALLEL = [
+    "--numprocesses=auto",
+    "--maxprocesses=4",
+    "--dist=loadfile",
+    "--no-loadscope-reorder",
+]
 
 
 def main():

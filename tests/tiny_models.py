@@ -4,6 +4,9 @@ import keras
 
 from kerasfer.models import MODELS, classifier, spd_attention
 
+# What `kerasfer.train` draws: slow beside such models, and no numbers.
+FIGURES = ("plot_confusion_matrix", "plot_curves", "plot_heat_maps", "write_report")
+
 
 def tiny_backbone(image_size):
     """Builds two convolutions with batch normalization: a side of 16 becomes 4, with 8 channels."""
