@@ -31,13 +31,7 @@ NEUTRAL = [
 LARGE = ["tests/models/test_networks.py", "tests/models/test_res_masking.py"]
 
 # A file stays whole: its tests share what is costly to set up. Two processes take up to 11 GB.
-# In their own order: by default files of few tests come last, and the longest are among them.
-PARALLEL = [
-    "--numprocesses=auto",
-    "--maxprocesses=4",
-    "--dist=loadfile",
-    "--no-loadscope-reorder",
-]
+PARALLEL = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
 
 
 def main():
