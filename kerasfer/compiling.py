@@ -1,6 +1,7 @@
 """From a recipe to a compiled model: its loss, its optimizer and its learning rate."""
 
 import keras
+from keras import ops
 
 from kerasfer import optimizers
 from kerasfer.gradient_norms import recording, weights_of
@@ -57,6 +58,18 @@ def compile_model(model, recipe, steps_per_epoch, epochs, alone=False):
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.train.label_smoothing),
         metrics=["accuracy"],
     )
+    _make_variables(model)
+
+
+def _make_variables(model):
+    """Makes the variables of a model's optimizer and metrics, which Keras would in the first step.
+
+    TensorFlow then traces that step once; else once to make them and once more to use them.
+    """
+    model.optimizer.build(model.trainable_variables)
+    probabilities = ops.zeros((1, model.outputs[0].shape[-1]))
+    model.compute_metrics(None, probabilities, probabilities)
+    model.reset_metrics()
 
 
 def make_schedule(settings, steps_per_epoch, epochs):

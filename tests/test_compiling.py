@@ -34,6 +34,13 @@ def test_every_optimizer_trains(name):
     assert np.isfinite(model.train_on_batch(x, y)[0])
 
 
+def test_the_first_step_makes_no_variables():
+    model = compiled(name="gc_adamw", learning_rate=0.01, ema=0.9)
+    made = [v.path for v in (*model.optimizer.variables, *model.metrics_variables)]
+    model.train_on_batch(np.ones((1, 16, 16, 3), "float32"), np.eye(3, dtype="float32")[:1])
+    assert [v.path for v in (*model.optimizer.variables, *model.metrics_variables)] == made
+
+
 def test_what_the_recipe_leaves_open_is_the_optimizers_own():
     assert compiled(name="adamw").optimizer.weight_decay == 0.004
     optimizer = compiled(name="gc_sgd", momentum=0.5, conv_only=True, location="update").optimizer

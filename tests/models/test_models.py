@@ -33,6 +33,7 @@ def check_model(model, folder, side=32):
     before = model.get_weights()
     # Two pictures of 1 × 1 make batch norm's gradients huge.
     optimizer = GCSGD(1.0, clipnorm=1e-3, axes=centralization_axes(model))
+    optimizer.build(model.trainable_variables)  # TensorFlow else traces the step twice
     model.compile(optimizer, "categorical_crossentropy")
     history = model.fit(x, y, verbose=0).history
     assert np.isfinite(history["loss"]).all()
