@@ -113,12 +113,10 @@ class RunFolder:
                 old.unlink()
 
     def load_weights(self, model, state, with_optimizer):
-        """Takes a compiled model back to a state; its optimizer too, where it is the same one."""
+        """Takes a model back to a state; its built optimizer too, where it is the same one."""
         with np.load(self._weights(state)) as values:
             _assign("model", model, values)
             if with_optimizer:
-                if not model.optimizer.built:
-                    model.optimizer.build(model.trainable_variables)
                 _assign("optimizer", model.optimizer, values)
 
     def save_model(self, model):

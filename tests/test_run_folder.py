@@ -18,6 +18,7 @@ def recipe(fold=None, **train):
 def model(optimizer, trained=True):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dropout(0.5)])
     model.compile(optimizer, "mse")
+    model.optimizer.build(model.trainable_variables)
     if trained:
         for _ in range(3):
             model.train_on_batch(np.ones((4, 3)), np.ones((4, 2)))
