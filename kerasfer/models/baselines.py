@@ -50,6 +50,25 @@ def mobilenet_v3_large(class_names, image_size=224, weights=None, frozen=False, 
     )
 
 
+def efficientnet_lite0(
+    class_names, image_size=224, weights=None, stem="imagenet", frozen=False, dropout=0.0
+):
+    """Builds a plain EfficientNet-Lite0, as `classifier` with `backbone="efficientnet_lite0"`."""
+    return classifier(class_names, image_size, "efficientnet_lite0", weights, stem, frozen, dropout)
+
+
+def efficientnet_lite0_cut(
+    class_names, image_size=224, weights=None, stem="imagenet", frozen=False, dropout=0.0
+):
+    """Builds a plain EfficientNet-Lite0 that ends before its last two blocks.
+
+    It is `classifier` with `backbone="efficientnet_lite0_cut"`.
+    """
+    return classifier(
+        class_names, image_size, "efficientnet_lite0_cut", weights, stem, frozen, dropout
+    )
+
+
 def inception_resnet_v1(class_names, image_size=160, weights=None, frozen=False, dropout=0.0):
     """Builds a plain Inception-ResNet-v1, as `classifier` with `backbone="inception_resnet_v1"`."""
     return classifier(
