@@ -17,9 +17,9 @@ from PIL import Image
 
 from kerasfer.data.pictures import read_picture, resize
 from kerasfer.data.synthetic import draw_face
-from kerasfer.drawing import draw, enlarge, percent
 from kerasfer.errors import DataError, RunError
 from kerasfer.predict import Predictor
+from kerasfer.predict.drawing import draw, enlarge, percent
 from kerasfer.video.timeline import class_colors
 
 MOST_FACES = 12  # that are shown one by one; all are in the picture

@@ -16,7 +16,7 @@ from kerasfer.data.faces import Face
 from kerasfer.data.synthetic import CLASS_NAMES, draw_face
 from kerasfer.errors import RunError
 from kerasfer.predict import Predictor
-from kerasfer.runtimes import Runtime
+from kerasfer.predict.runtimes import Runtime
 
 pytest.importorskip("gradio", reason="needs kerasfer[demo]")
 

@@ -9,7 +9,7 @@ from typing import get_args
 import click
 
 from kerasfer.errors import KerasferError, RecipeError, RunError
-from kerasfer.schema import Backend
+from kerasfer.recipe.schema import Backend
 
 # What a disk or its owner refuses is no bug of the program.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)

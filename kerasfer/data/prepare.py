@@ -26,8 +26,7 @@ from kerasfer.data.faces import crop_face
 from kerasfer.data.pictures import SUFFIXES, resize
 from kerasfer.data.scanning import scan
 from kerasfer.errors import DataError, RecipeError, RunError
-from kerasfer.files import replace_file, write_json
-from kerasfer.folder_lock import only_writer
+from kerasfer.files import only_writer, replace_file, write_json
 
 OFFICIAL_CKPLUS = "cohn-kanade-images"
 PARTS = {"train": "train", "validation": "val", "test": "test"}

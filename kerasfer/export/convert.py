@@ -15,14 +15,16 @@ import keras
 import numpy as np
 
 from kerasfer import layers  # noqa: F401  registers what a saved model is made of
-from kerasfer.data.pipeline import Batches
+from kerasfer.data.batches import Batches
+from kerasfer.data.loading import load_fold
 from kerasfer.data.samples import limit
 from kerasfer.errors import KerasferError, RunError
-from kerasfer.evaluate import find_run, load_fold, with_classes_of
 from kerasfer.export.onnx_file import write_onnx
 from kerasfer.export.rebuild import is_half, rebuild
 from kerasfer.export.saved_model import write_saved_model
 from kerasfer.export.tflite_file import write_tflite
+from kerasfer.models.loading import with_classes_of
+from kerasfer.runs.finding import find_run
 
 NUM_PICTURES = 1000  # to compare on
 NUM_REPRESENTATIVE = 200  # to find the ranges of activations on

@@ -4,7 +4,7 @@ import json
 
 import keras
 
-from kerasfer.runtimes import METADATA
+from kerasfer.predict.runtimes import METADATA
 
 OPSET = 18
 

@@ -6,7 +6,7 @@ import tensorflow as tf  # what it is written with and for
 
 from kerasfer.data.pictures import SMALLEST_SIDE
 from kerasfer.export.warmup import write_warmup
-from kerasfer.runtimes import METADATA
+from kerasfer.predict.runtimes import METADATA
 
 ANY_SIZE = tf.TensorSpec((None, None, None, 3), "float32", name="pictures")
 FILES = tf.TensorSpec((None,), "string", name="picture_bytes")

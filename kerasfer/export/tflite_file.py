@@ -11,7 +11,7 @@ import tensorflow as tf  # what converts to TFLite is part of it
 
 from kerasfer.layers import BilinearPool, RegionCrops, SPDAttention, Unvech, Vech
 from kerasfer.layers.spd_layer import SPDLayer
-from kerasfer.runtimes import METADATA
+from kerasfer.predict.runtimes import METADATA
 
 WEIGHTED = (3, 4, 9)  # CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED in TFLite's schema
 IN_FLOAT = (BilinearPool, RegionCrops, SPDAttention, SPDLayer, Unvech, Vech)

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from kerasfer.data.faces import crop_face, make_detector
-from kerasfer.drawing import draw
 from kerasfer.errors import RecipeError, RunError
 from kerasfer.files import replace_file, write_json
 from kerasfer.predict import FacePrediction, Predictor
+from kerasfer.predict.drawing import draw
 from kerasfer.video.following import Follower
 from kerasfer.video.footage import VideoWriter, open_footage
 from kerasfer.video.timeline import Timeline, clock, plot_timeline, write_timeline

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasfer.data import ckplus, load_dataset
+from kerasfer.data import load_dataset
+from kerasfer.data.datasets import ckplus
 from kerasfer.data.faces import Face, crop_face
 from kerasfer.data.picture_files import PictureFiles
 from kerasfer.data.prepare import POINTS, choose_face, landmarks_in_crop, prepare
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import RecipeError, RunError
-from kerasfer.folder_lock import only_writer
+from kerasfer.files import only_writer
 
 EYES = [[20.0, 24.0], [40.0, 20.0], [31.0, 34.0], [24.0, 44.0], [42.0, 40.0]]
 
