@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kerasfer.data.faces import crop_face
 from kerasfer.data.pictures import SUFFIXES, resize
 from kerasfer.data.scanning import scan
 from kerasfer.errors import DataError, RecipeError, RunError
+from kerasfer.faces import crop_face
 from kerasfer.files import only_writer, replace_file, write_json
 
 OFFICIAL_CKPLUS = "cohn-kanade-images"
@@ -60,7 +60,7 @@ def prepare(
     Args:
         samples: `Samples`, the whole dataset.
         output_dir: the folder to write; new, empty or from an interrupted preparation.
-        detect: a function from a uint8 RGB picture to a list of `kerasfer.data.faces.Face`, such as
+        detect: a function from a uint8 RGB picture to a list of `kerasfer.faces.Face`, such as
             `make_detector()`; called from `workers` threads.
         data_dir: the folder that holds the datasets; needed for CK+.
         size: int, side of the prepared pictures in pixels.
@@ -133,7 +133,7 @@ def choose_face(faces, shape):
 
     Example: the largest unless it is at the rim.
 
-    >>> from kerasfer.data.faces import Face
+    >>> from kerasfer.faces import Face
     >>> choose_face([Face((0, 0, 50, 50)), Face((80, 80, 40, 40))], (200, 200)).box
     (80, 80, 40, 40)
     """

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from kerasfer.data.faces import Face, crop_face, make_detector
 from kerasfer.data.pictures import SMALLEST_SIDE, read_picture, resize, shrink
 from kerasfer.errors import DataError
+from kerasfer.faces import Face, crop_face, make_detector
 from kerasfer.files import replace_file
 from kerasfer.predict.drawing import draw
 from kerasfer.predict.runtimes import Runtime, load_runtime
@@ -23,7 +23,7 @@ class FacePrediction:
     """Holds what one face shows.
 
     Args:
-        face: where it is, a `kerasfer.data.faces.Face`; None where the whole picture is the face.
+        face: where it is, a `kerasfer.faces.Face`; None where the whole picture is the face.
         label: name of the most probable class.
         probabilities: float32 `(num_classes,)`.
         class_names: the classes, in the order of the probabilities.
@@ -51,8 +51,8 @@ class Predictor:
         run: a run's folder, a `.keras`, `.tflite` or `.onnx` file, a SavedModel's folder, or a
             `kerasfer.predict.runtimes.Runtime`.
         faces: `"mtcnn"`; `"none"` where each picture is a ready crop; or a function that takes
-            uint8 RGB `(height, width, 3)` and returns a list of `kerasfer.data.faces.Face`.
-        margin: as in `kerasfer.data.faces.crop_face`. What suits is what the model was trained on.
+            uint8 RGB `(height, width, 3)` and returns a list of `kerasfer.faces.Face`.
+        margin: as in `kerasfer.faces.crop_face`. What suits is what the model was trained on.
         align: whether faces are turned so that their eyes are level.
         batch_size: faces classified at once.
 

@@ -30,7 +30,7 @@ def draw(picture, predictions):
 
     Example:
 
-    >>> from kerasfer.data.faces import Face
+    >>> from kerasfer.faces import Face
     >>> from kerasfer.predict import FacePrediction
     >>> happy = FacePrediction(Face((40, 30, 70, 90)), "happy", np.array([0.9, 0.1]))
     >>> draw(np.zeros((160, 160, 3), "uint8"), [happy]).shape

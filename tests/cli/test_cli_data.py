@@ -116,7 +116,7 @@ def test_what_is_missing_is_told_in_one_line(call):
 @pytest.fixture
 def detector(monkeypatch):
     """A detector that finds a face in all pictures but the dark ones, and counts its calls."""
-    from kerasfer.data import faces
+    from kerasfer import faces
 
     calls = []
 

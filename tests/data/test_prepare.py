@@ -16,11 +16,11 @@ from PIL import Image
 
 from kerasfer.data import load_dataset
 from kerasfer.data.datasets import ckplus
-from kerasfer.data.faces import Face, crop_face
 from kerasfer.data.picture_files import PictureFiles
 from kerasfer.data.prepare import POINTS, choose_face, landmarks_in_crop, prepare
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import RecipeError, RunError
+from kerasfer.faces import Face, crop_face
 from kerasfer.files import only_writer
 
 EYES = [[20.0, 24.0], [40.0, 20.0], [31.0, 34.0], [24.0, 44.0], [42.0, 40.0]]
@@ -332,7 +332,7 @@ def test_the_derived_ckplus_keeps_its_form_too(tmp_path, tree):
 
 @pytest.mark.skipif(find_spec("mtcnn") is None, reason="needs kerasfer[faces]")
 def test_mtcnn_prepares_drawn_faces(tmp_path):
-    from kerasfer.data.faces import make_detector
+    from kerasfer.faces import make_detector
 
     drawn = load_dataset("synthetic", num_samples=3, size=128)
     numbers = prepare(drawn, tmp_path / "out", make_detector(min_face=50), size=96, workers=2)

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from kerasfer.cli import main
-from kerasfer.data.faces import Face
 from kerasfer.data.pictures import resize
 from kerasfer.errors import DataError
+from kerasfer.faces import Face
 from kerasfer.predict import FacePrediction, Predictor, annotate, draw, to_record
 from kerasfer.predict.runtimes import Runtime
 

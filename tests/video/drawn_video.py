@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kerasfer.data.faces import Face
+from kerasfer.faces import Face
 from kerasfer.predict import Predictor
 from kerasfer.predict.runtimes import Runtime
 from kerasfer.video.footage import import_cv2

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kerasfer.data.augment import warp
-from kerasfer.data.mtcnn import CELL, MTCNN
 from kerasfer.data.pictures import shrink
+from kerasfer.faces.mtcnn import CELL, MTCNN
 
 SMALLEST = 20  # pixels; below this side networks rather guess than see
 

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasfer.data import mtcnn
-from kerasfer.data.faces import Face, crop_face, make_detector
 from kerasfer.data.synthetic import draw_face
 from kerasfer.errors import RunError
+from kerasfer.faces import Face, crop_face, make_detector, mtcnn
 
 
 @pytest.fixture(scope="module")
