@@ -132,8 +132,8 @@ def prepare(name, output_dir, data_dir, options, size, margin, no_face, workers)
       kerasfer data prepare my_pictures --output-dir my_faces --no-face skip
     """
     samples, data_dir, source = _load(name, data_dir, options, prepare=True)
-    from kerasfer.data.prepare import prepare
     from kerasfer.faces import make_detector
+    from kerasfer.faces.prepare import prepare
 
     detect = make_detector("mtcnn")
     with _bar(f"Preparing {len(samples):,} pictures", len(samples)) as bar:

@@ -2,7 +2,8 @@
 
 import click
 
-from kerasfer.cli.shared import Command, data_dir_option, percent
+from kerasfer.cli.shared import Command, data_dir_option
+from kerasfer.text import percent
 
 
 @click.command(cls=Command)

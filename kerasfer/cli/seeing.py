@@ -7,8 +7,9 @@ import os
 
 import click
 
-from kerasfer.cli.shared import Command, backend_option, percent, prepare_keras
+from kerasfer.cli.shared import Command, backend_option, prepare_keras
 from kerasfer.errors import DataError
+from kerasfer.text import percent
 
 faces_option = click.option(
     "--faces",

@@ -2,7 +2,6 @@
 
 import inspect
 import os
-from difflib import get_close_matches
 from pathlib import Path
 
 from kerasfer.data import synthetic
@@ -10,6 +9,7 @@ from kerasfer.data.datasets import affectnet, ckplus, fer2013, ferplus, folder, 
 from kerasfer.data.landmarks import with_landmarks
 from kerasfer.data.protocols import make_folds
 from kerasfer.errors import RecipeError
+from kerasfer.text import did_you_mean
 
 # Keys of a recipe's `data` that the dataset's own loader takes.
 DATASET_OPTIONS = ("path", "labels", "neutral", "release", "with_rafdb", "num_samples")
@@ -47,10 +47,9 @@ def load_dataset(name, data_dir=None, **options):
     20
     """
     if name not in DATASETS:
-        close = get_close_matches(str(name), DATASETS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise RecipeError(
-            f"data.name must be one of {', '.join(DATASETS)}. Received: {name!r}.{hint}"
+            f"data.name must be one of {', '.join(DATASETS)}. Received: {name!r}."
+            f"{did_you_mean(name, DATASETS)}"
         )
     load = DATASETS[name]
     taken = [option for option in inspect.signature(load).parameters if option != "data_dir"]

@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from kerasfer.report.figures import BLUE, CHINESE_FONTS, INK
+from kerasfer.plotting import BLUE, CJK_FONTS, INK
+from kerasfer.text import percent
 
 SHOWN = 3  # bars below a face; the other classes are less probable
 NARROWEST = 64  # pixels; below this width a box has no bars
@@ -59,18 +60,13 @@ def enlarge(picture, side):
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
-def percent(share):
-    """Writes a share as short text: 93 %."""
-    return f"{100 * share:.0f} %"
-
-
 def _draw_box(image, prediction):
     x, y, width, height = prediction.face.box
     size = _text_size(image, width)
     line = max(2, round(size / 8))
     pen = ImageDraw.Draw(image)
     pen.rectangle((x, y, x + width, y + height), outline=BLUE, width=line)
-    text = f"{prediction.label} {percent(prediction.probabilities.max())}"
+    text = f"{prediction.label} {percent(prediction.probabilities.max(), 0)}"
     font = _font(text, size)
     text_width, tall = pen.textlength(text, font), round(1.4 * size)
     left = min(max(0, x), max(0, image.width - text_width - size))
@@ -101,7 +97,7 @@ def _draw_bars(image, prediction, others):
         name = _shorten(pen, name, font, width - 4 * size)
         pen.text((x + 0.3 * size, middle), name, font=font, fill=INK, anchor="lm")
         right = x + width - 0.3 * size
-        pen.text((right, middle), percent(share), font=font, fill=INK, anchor="rm")
+        pen.text((right, middle), percent(share, 0), font=font, fill=INK, anchor="rm")
 
 
 def _beside(image, prediction):
@@ -112,7 +108,7 @@ def _beside(image, prediction):
     page.paste(image, (0, (height - image.height) // 2))
     pen = ImageDraw.Draw(page)
     left, width = image.width + 0.06 * height, 0.88 * height
-    title = f"{prediction.label} {percent(prediction.probabilities.max())}"
+    title = f"{prediction.label} {percent(prediction.probabilities.max(), 0)}"
     pen.text((left, 0.09 * height), title, font=_font(title, 0.07 * height), fill=BLUE, anchor="lm")
     names = prediction.class_names
     row = 0.82 * height / max(len(names), 1)
@@ -129,7 +125,7 @@ def _beside(image, prediction):
         if share * full >= 1:
             pen.rectangle((start, lower, start + float(share) * full, upper), fill=BLUE)
         end = left + width
-        pen.text((end, middle), percent(share), font=font, fill=INK, anchor="rm")
+        pen.text((end, middle), percent(share, 0), font=font, fill=INK, anchor="rm")
     return page
 
 
@@ -161,5 +157,5 @@ def _font(text, size):
 @functools.lru_cache(maxsize=64)
 def _load_font(wide, size):
     installed = set(font_manager.fontManager.get_font_names()) if wide else ()
-    family = next((name for name in CHINESE_FONTS if name in installed), "DejaVu Sans")
+    family = next((name for name in CJK_FONTS if name in installed), "DejaVu Sans")
     return ImageFont.truetype(font_manager.findfont(family), size)

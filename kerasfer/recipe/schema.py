@@ -7,16 +7,13 @@ is `None` leaves the choice to what it configures: the model's builder, the opti
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from kerasfer.options import Section
 
 Protocol = Literal["official", "subjects", "frames"]
 Backend = Literal["tensorflow", "jax", "torch"]
 Views = Literal["none", "flip", "ten_crop"]
-
-
-class Section(BaseModel):
-    # Strict: `epochs: true` or `flip: "yes"` is a slip, and coercion would train the slip.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Reproduces(Section):

@@ -19,6 +19,7 @@ from kerasfer.errors import RunError
 from kerasfer.evaluate.metrics import summarise_folds
 from kerasfer.files import write_json, write_text
 from kerasfer.report.figures import best_epoch, curve_panels, plot_confusion_matrix, read_history
+from kerasfer.text import duration, percent
 
 PAPERS = {
     "obsr": "Lyu et al., Facial Expression Recognition via Optimized Bilinear ResNet34, 2024",
@@ -174,8 +175,8 @@ def _describe_teacher(teacher, metrics):
         return teacher["path"]
     kept = metrics["accuracy"] / teacher["accuracy"]
     return (
-        f"{teacher['path']}, {_percent(teacher['accuracy'], 2)} on the same pictures, "
-        f"of which the student keeps {_percent(kept)}"
+        f"{teacher['path']}, {percent(teacher['accuracy'], 2)} on the same pictures, "
+        f"of which the student keeps {percent(kept, 1)}"
     )
 
 
@@ -206,20 +207,8 @@ def _template():
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "duration": _duration}
+    environment.filters |= {"percent": percent, "duration": duration}
     return environment.get_template("report.html.jinja")
-
-
-def _percent(fraction, digits=1):
-    return f"{100 * fraction:.{digits}f}\u202f%"
-
-
-def _duration(seconds):
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def _thumbnail(picture):

@@ -4,31 +4,16 @@ Drawn on `Figure` objects, without pyplot: nothing global is opened, closed or r
 colours are told apart with any colour vision, in print and on dark pages.
 """
 
-import contextlib
 import csv
 import io
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from kerasfer.errors import RunError
-from kerasfer.files import replace_file
-
-BLUE, ORANGE = "#0b62ab", "#d2580b"
-INK, SOFT_INK = "#2b333d", "#7d8793"  # the soft one reads on white and on black
-
-# Class names come from users' folders; the first of these that is installed completes DejaVu.
-CHINESE_FONTS = (
-    "Noto Sans CJK SC",
-    "Source Han Sans SC",
-    "Microsoft YaHei",
-    "PingFang SC",
-    "WenQuanYi Micro Hei",
-    "SimHei",
-)
+from kerasfer.plotting import BLUE, INK, ORANGE, SOFT_INK, save, style
 
 
 def plot_confusion_matrix(metrics, path):
@@ -205,39 +190,3 @@ def _column(rows, name):
 
 def _rgb(color):
     return np.array(matplotlib.colors.to_rgb(color))
-
-
-@contextlib.contextmanager
-def style(ink):
-    installed = set(fontManager.get_font_names())
-    chinese = [name for name in CHINESE_FONTS if name in installed][:1]
-    with matplotlib.rc_context(
-        {
-            "font.family": ["DejaVu Sans", *chinese],
-            "font.size": 10,
-            "axes.titlesize": 11,
-            "axes.titlepad": 10,
-            "axes.facecolor": "white",
-            "axes.edgecolor": ink,
-            "axes.labelcolor": ink,
-            "axes.titlecolor": ink,
-            "text.color": ink,
-            "xtick.color": ink,
-            "ytick.color": ink,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.color": SOFT_INK,
-            "grid.alpha": 0.25,
-            "legend.frameon": False,
-            "lines.linewidth": 1.8,
-            "lines.markersize": 4.5,
-            "svg.hashsalt": "kerasfer",  # the same figure gives the same file
-        }
-    ):
-        yield
-
-
-def save(figure, path):
-    with replace_file(path) as temporary:
-        figure.savefig(temporary, dpi=160, facecolor="white")

@@ -16,8 +16,9 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from kerasfer.errors import RecipeError
+from kerasfer.options import Section
 from kerasfer.recipe import load_recipe, parse_file
-from kerasfer.recipe.schema import Model, Recipe, Section
+from kerasfer.recipe.schema import Model, Recipe
 
 CLASS_METRICS = ("precision", "recall", "f1")
 METRICS = ("accuracy", "macro_recall", "macro_f1", *CLASS_METRICS)

@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from kerasfer.errors import RunError
 from kerasfer.files import replace_file
-from kerasfer.report.figures import INK, draw_confusion_matrix, draw_losses, save, style
+from kerasfer.plotting import INK, save, style
+from kerasfer.report.figures import draw_confusion_matrix, draw_losses
 
 SMOOTHED = 1 / 50  # share of a training over which a curve of norms is averaged
 

@@ -13,6 +13,7 @@ from keras import ops
 
 from kerasfer.errors import RunError
 from kerasfer.files import write_text
+from kerasfer.text import duration
 
 
 class KeepState(keras.callbacks.Callback):
@@ -187,14 +188,8 @@ def _line(state, epochs):
         f"loss {row['loss']:.4f}  accuracy {100 * row['accuracy']:.1f} %  "
         f"validation: loss {row['val_loss']:.4f}  accuracy {100 * row['val_accuracy']:.1f} %"
         f"{' (best)' if state['best_epoch'] == row['epoch'] else ''}  "
-        f"{_duration(row['seconds'])}" + (f", {_duration(left)} left" if left else "")
+        f"{duration(row['seconds'])}" + (f", {duration(left)} left" if left else "")
     )
-
-
-def _duration(seconds):
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _as_csv(rows):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from kerasfer import __version__
 from kerasfer.files import replace_file, write_text
-from kerasfer.report.figures import INK, style
+from kerasfer.plotting import INK, style
 
 # Told apart with any colour vision (after Okabe and Ito), in print and on dark pages.
 COLORS = {

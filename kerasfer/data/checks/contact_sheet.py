@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from kerasfer.data.pictures import resize
 from kerasfer.errors import DataError
-from kerasfer.report.figures import INK, save, style
+from kerasfer.plotting import INK, save, style
 
 SIDE = 96  # pixels of a face
 GAP = 6

@@ -17,10 +17,10 @@ from PIL import Image
 from kerasfer.data import load_dataset
 from kerasfer.data.datasets import ckplus
 from kerasfer.data.picture_files import PictureFiles
-from kerasfer.data.prepare import POINTS, choose_face, landmarks_in_crop, prepare
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import RecipeError, RunError
 from kerasfer.faces import Face, crop_face
+from kerasfer.faces.prepare import POINTS, choose_face, landmarks_in_crop, prepare
 from kerasfer.files import only_writer
 
 EYES = [[20.0, 24.0], [40.0, 20.0], [31.0, 34.0], [24.0, 44.0], [42.0, 40.0]]
@@ -202,7 +202,7 @@ def test_kill_minus_nine_costs_nothing_that_is_done(tmp_path):
             sys.path.insert(0, sys.argv[2])
             from test_prepare import detect
             from kerasfer.data import load_dataset
-            from kerasfer.data.prepare import prepare
+            from kerasfer.faces.prepare import prepare
 
             def slowly(picture):
                 time.sleep(0.02)
