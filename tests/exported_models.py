@@ -6,7 +6,7 @@ import tiny_models
 
 from kerasfer.data import load_dataset
 from kerasfer.recipe import dump
-from kerasfer.schema import Recipe
+from kerasfer.recipe.schema import Recipe
 
 NAMES = load_dataset("synthetic", num_samples=7).class_names
 SIZE = 16

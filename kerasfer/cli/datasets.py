@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from kerasfer.cli.shared import Group, data_dir_option
 from kerasfer.errors import DataError, RecipeError
-from kerasfer.recipe_errors import explain
-from kerasfer.schema import Recipe
+from kerasfer.recipe.messages import explain
+from kerasfer.recipe.schema import Recipe
 
 options_option = click.option(
     "--set",
@@ -60,9 +60,9 @@ def check(name, data_dir, options, output_dir, as_json):
     """
     samples, data_dir, _ = _load(name, data_dir, options)
     # Of all commands only this one needs ImageHash and SciPy, and Matplotlib for the sheet.
-    from kerasfer.contact_sheet import plot_contact_sheet
-    from kerasfer.data.check import check, write_pairs
-    from kerasfer.data.check_text import describe
+    from kerasfer.data.checks import check, write_pairs
+    from kerasfer.data.checks.contact_sheet import plot_contact_sheet
+    from kerasfer.data.checks.text import describe
     from kerasfer.files import write_json
 
     with _bar(f"Reading {len(samples):,} pictures", len(samples)) as bar:
@@ -132,8 +132,8 @@ def prepare(name, output_dir, data_dir, options, size, margin, no_face, workers)
       kerasfer data prepare my_pictures --output-dir my_faces --no-face skip
     """
     samples, data_dir, source = _load(name, data_dir, options, prepare=True)
-    from kerasfer.data.faces import make_detector
-    from kerasfer.data.prepare import prepare
+    from kerasfer.faces import make_detector
+    from kerasfer.faces.prepare import prepare
 
     detect = make_detector("mtcnn")
     with _bar(f"Preparing {len(samples):,} pictures", len(samples)) as bar:

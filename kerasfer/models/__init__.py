@@ -2,7 +2,6 @@
 a line here."""
 
 import inspect
-from difflib import get_close_matches
 
 from kerasfer.errors import RecipeError
 from kerasfer.models.backbones import make_backbone
@@ -26,6 +25,7 @@ from kerasfer.models.obsr import obsr
 from kerasfer.models.res_masking import res_masking
 from kerasfer.models.slim import slim_spd
 from kerasfer.models.spd_attention import spd_attention
+from kerasfer.text import did_you_mean
 
 __all__ = [
     "MODELS",
@@ -116,10 +116,9 @@ def check_options(name, options):
         >>> check_options("resnet18", ["stem"])
     """
     if name not in MODELS:
-        nearest = get_close_matches(name, MODELS, n=1)
-        hint = f" Did you mean {nearest[0]}?" if nearest else ""
         raise RecipeError(
-            f"model.name must be one of {', '.join(MODELS)}. Received: {name!r}.{hint}"
+            f"model.name must be one of {', '.join(MODELS)}. Received: {name!r}."
+            f"{did_you_mean(name, MODELS)}"
         )
     taken = list(inspect.signature(MODELS[name]).parameters)[2:]
     for option in options:

@@ -52,7 +52,7 @@ def spd_attention(
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
         probabilities `(batch, num_classes)`. With landmarks it takes a dict of these `"pictures"`
-        and of `"landmarks"`, as in `kerasfer.data.pipeline.Batches`.
+        and of `"landmarks"`, as in `kerasfer.data.batches.Batches`.
 
     Example:
         >>> spd_attention(("happy", "sad"), image_size=48, stem="small")

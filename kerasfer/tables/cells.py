@@ -16,8 +16,9 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from kerasfer.errors import RecipeError
+from kerasfer.options import Section
 from kerasfer.recipe import load_recipe, parse_file
-from kerasfer.schema import Model, Recipe, Section
+from kerasfer.recipe.schema import Model, Recipe
 
 CLASS_METRICS = ("precision", "recall", "f1")
 METRICS = ("accuracy", "macro_recall", "macro_f1", *CLASS_METRICS)
@@ -125,7 +126,7 @@ class Cell:
         row, column: its names.
         paper: the published value, in the table's unit, or None.
         quoted: why it is only quoted, or None where it can be trained.
-        recipe: the `kerasfer.schema.Recipe` that fills it; its name is the run's folder.
+        recipe: the `kerasfer.recipe.schema.Recipe` that fills it; its name is the run's folder.
         metric: a key of `metrics.json`, or of its `per_class`.
         class_name: the class scored, or None.
         list: the list of test pictures it is judged on, or None for all of them.

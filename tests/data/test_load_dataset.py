@@ -4,7 +4,7 @@ import pytest
 
 from kerasfer.data import DATASETS, load_dataset
 from kerasfer.errors import DataError, RecipeError
-from kerasfer.schema import Data
+from kerasfer.recipe.schema import Data
 
 
 def test_datasets_are_listed():
@@ -28,7 +28,7 @@ def test_an_option_of_another_dataset_is_refused():
 
 
 def test_every_option_of_a_dataset_is_a_key_of_recipes_and_passed_on():
-    from kerasfer.evaluate import DATASET_OPTIONS  # with Keras
+    from kerasfer.data.loading import DATASET_OPTIONS
 
     assert set(DATASET_OPTIONS) <= set(Data.model_fields)
     for name, load in DATASETS.items():

@@ -78,7 +78,7 @@ def _networks():
 @pytest.mark.parametrize("recipe", _networks().values(), ids=_networks())
 def test_every_row_trains_a_step(recipe, offline, seed):
     assert recipe.data.name in DATASETS
-    take_a_step(recipe, import_module(f"kerasfer.data.{recipe.data.name}").CLASS_NAMES)
+    take_a_step(recipe, import_module(f"kerasfer.data.datasets.{recipe.data.name}").CLASS_NAMES)
 
 
 def test_the_page_of_results_is_what_the_command_writes(monkeypatch, tmp_path):

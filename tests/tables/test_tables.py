@@ -67,7 +67,7 @@ def drawn(monkeypatch):
     labels = {f"fer{n:07}": samples.class_names[samples.targets[n]] for n in test[:5]}
     labels["fer9999999"] = "happy"
     listed = PictureList("drawn", "occlusion", labels, 6, 0, 0)
-    monkeypatch.setattr("kerasfer.evaluate.load_list", lambda *names: listed)
+    monkeypatch.setattr("kerasfer.evaluate.evaluation.load_list", lambda *names: listed)
     return samples
 
 
@@ -358,7 +358,7 @@ def test_going_on_after_an_interruption(place, drawn, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("kerasfer.callbacks.KeepState.on_train_batch_end", interrupt)
+        patched.setattr("kerasfer.train.callbacks.KeepState.on_train_batch_end", interrupt)
         result = two("--run-missing")
     assert result.exit_code == 130
     assert result.stderr == "Interrupted: run the same command again.\n"
