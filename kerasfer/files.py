@@ -6,6 +6,7 @@ under another name in the same folder, and then takes its place in one step.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -112,3 +113,9 @@ def only_writer(folder):
             if error.errno not in _NO_LOCKS:
                 raise
         yield
+
+
+def sha256(path):
+    """Returns the SHA-256 digest of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

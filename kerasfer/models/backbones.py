@@ -146,8 +146,9 @@ def _resnet(name, image_size, weights):
     preset = imagenet if weights == "imagenet" else os.path.expanduser(weights)
     if "://" not in preset and _looks_like_path(weights) and not Path(preset).is_dir():
         raise RunError(
-            f"model.weights must be null, imagenet, a keras-hub preset or a folder with a timm "
-            f"checkpoint (config.json, model.safetensors). Received: {weights}, which is no folder."
+            "model.weights must be null, imagenet, a keras-hub preset, a run folder, a .keras file "
+            "or a folder with a timm checkpoint (config.json, model.safetensors). Received: "
+            f"{weights}, which is not a folder."
         )
     try:
         resnet = ResNetBackbone.from_preset(

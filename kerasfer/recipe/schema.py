@@ -116,7 +116,7 @@ class Model(Section):
     name: str = Field(description="The model: obsr, spd_attention, covpool, resnet18, vgg16, ….")
     backbone: str | None = Field(None, description="Feature extractor, such as resnet34 or vgg16.")
     weights: str | None = Field(
-        None, description="imagenet, a keras-hub preset or a local path. Null: random."
+        None, description="imagenet, a preset, a local path, a run or a .keras file. Null: random."
     )
     stem: Literal["imagenet", "half", "small"] | None = Field(
         None, description="imagenet: 7 × 7 and max-pooling; half, small: 3 × 3, stride 2 or 1."

@@ -24,6 +24,7 @@ from kerasfer.runs.folder import RunFolder, open_folds, recipe_of_fold
 from kerasfer.runs.predictions import select_mistakes, write_predictions
 from kerasfer.train.distillation import Distilled, check_same_teacher, load_teacher
 from kerasfer.train.stages import fit, set_trainable
+from kerasfer.train.transfer import is_own, transfer
 
 
 def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
@@ -46,8 +47,7 @@ def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
     Example:
         >>> train(load_recipe("recipes/quickstart.yaml"))["accuracy"]
     """
-    options = recipe.model.model_dump(exclude={"name"}, exclude_none=True)
-    check_options(recipe.model.name, options)  # a slip shows before the data is read
+    check_options(recipe.model.name, _model_options(recipe))  # a slip shows before the data is read
     run_dir = Path(output_dir) / recipe.name
     folds = load_folds(recipe.data, recipe.train.seed, data_dir)
     if len(folds) > 1:
@@ -88,6 +88,8 @@ def _train_fold(recipe, fold, run, resume):
         model = _build(recipe, fold.train.class_names)
         check_landmarks(model, fold.train)
         about = {"num_parameters": model.count_params()}
+        if is_own(recipe.model.weights):
+            about["weights"] = transfer(model, recipe, fold)
         if recipe.distill:
             teacher, about["teacher"] = load_teacher(recipe, fold)
             model = Distilled(model, teacher, recipe.distill)
@@ -112,10 +114,16 @@ def _train_fold(recipe, fold, run, resume):
 
 
 def _build(recipe, class_names):
-    options = recipe.model.model_dump(exclude={"name"}, exclude_none=True)
+    options = _model_options(recipe)
     model = build_model(recipe.model.name, class_names, recipe.data.image_size, **options)
     set_trainable(model, recipe, alone=recipe.train.warmup_epochs > 0)
     return model
+
+
+def _model_options(recipe):
+    # The weights of another run are copied into a model that is built with random ones.
+    left_out = {"name", "weights"} if is_own(recipe.model.weights) else {"name"}
+    return recipe.model.model_dump(exclude=left_out, exclude_none=True)
 
 
 @contextlib.contextmanager
@@ -222,6 +230,10 @@ def _announce(recipe, run, place, *parts):
         f"{place['device']}, into {run.path}",
         flush=True,
     )
+    if "weights" in place:
+        weights = place["weights"]
+        fresh = f"; random: {', '.join(weights['fresh'])}" if weights["fresh"] else ""
+        print(f"Weights from {weights['path']}: {', '.join(weights['taken'])}{fresh}.")
     if recipe.train.precision != "float32" and emulates_half_precision():
         print(
             f"This CPU only emulates {recipe.train.precision}: with --set train.precision=float32 "

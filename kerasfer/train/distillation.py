@@ -18,7 +18,6 @@ Does Label Smoothing Help?, NeurIPS 2019).
 Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, for the first two terms.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -28,8 +27,10 @@ from keras import ops
 
 from kerasfer import linalg
 from kerasfer.errors import DataError, RecipeError, RunError
+from kerasfer.files import sha256
 from kerasfer.models.loading import load_model
 from kerasfer.runs.finding import find_run
+from kerasfer.train.splits import check_unseen
 
 # Below it a float32 probability says no more than that it is tiny, and its logarithm is finite.
 _TINY = 1e-30
@@ -164,12 +165,10 @@ def load_teacher(recipe, fold):
         model = load_model(path)
     except RunError as error:
         raise RunError(f"distill.teacher: {error}") from error
-    _check_unseen(recipe, fold, before, given)
+    check_unseen(recipe, fold, before, given, "distill.teacher")
     teacher = Teacher(model, fold.train.class_names, str(given))
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     accuracy = _accuracy(path.with_name("metrics.json"), fold) if before else None
-    return teacher, {"path": str(given), "sha256": digest, "accuracy": accuracy}
+    return teacher, {"path": str(given), "sha256": sha256(path), "accuracy": accuracy}
 
 
 def check_same_teacher(before, now):
@@ -183,33 +182,6 @@ def check_same_teacher(before, now):
         raise RunError(
             f"The teacher {now.get('path')} is not the one that this run began with: it was "
             "trained anew. Bring the old one back, or remove the run's folder to begin again."
-        )
-
-
-def _check_unseen(recipe, fold, before, given):
-    # The official test split is one for all; others are drawn, and the teacher has to share them.
-    if before is None or before.data.name != recipe.data.name or fold.protocol == "official":
-        return
-
-    def drawn(recipe):
-        data = recipe.data
-        protocol = data.protocol or fold.train.protocol
-        return {
-            "data.protocol": protocol,
-            "data.num_folds": data.num_folds if protocol == "subjects" else None,
-            "data.fold": data.fold,
-            "data.num_samples": data.num_samples,
-            "data.path": data.path,
-            "train.seed": recipe.train.seed,
-        }
-
-    ours, theirs = drawn(recipe), drawn(before)
-    differing = [key for key, value in ours.items() if value != theirs[key]]
-    if differing:
-        raise RecipeError(
-            f"distill.teacher: {given} was trained on another split of {recipe.data.name}, so that "
-            f"it may know this run's test pictures; what differs: {', '.join(differing)}. Train "
-            "the teacher on the same split."
         )
 
 
