@@ -50,7 +50,7 @@ def run(recipe, output_dir, resume, die):
     import tiny_models
 
     import kerasfer.train
-    from kerasfer.schema import Recipe
+    from kerasfer.recipe.schema import Recipe
 
     for drawing in tiny_models.FIGURES:
         setattr(kerasfer.train, drawing, lambda *arguments, **options: None)
@@ -66,7 +66,7 @@ def run(recipe, output_dir, resume, die):
 
 
 def arrange_death(moment, *where):
-    from kerasfer.callbacks import KeepState
+    from kerasfer.train.callbacks import KeepState
 
     if moment == "step":
         counter = Counter(where[0])

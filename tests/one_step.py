@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from kerasfer.compiling import compile_model
-from kerasfer.fitting import set_trainable
 from kerasfer.models import build_model
+from kerasfer.train.compiling import compile_model
+from kerasfer.train.stages import set_trainable
 
 # The sides of small pictures that a network still takes; 32 for the others.
 SMALL = {

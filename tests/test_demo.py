@@ -12,11 +12,11 @@ from chromium import Chromium, find_chromium
 from click.testing import CliRunner
 from PIL import Image
 
-from kerasfer.data.faces import Face
 from kerasfer.data.synthetic import CLASS_NAMES, draw_face
 from kerasfer.errors import RunError
+from kerasfer.faces import Face
 from kerasfer.predict import Predictor
-from kerasfer.runtimes import Runtime
+from kerasfer.predict.runtimes import Runtime
 
 pytest.importorskip("gradio", reason="needs kerasfer[demo]")
 

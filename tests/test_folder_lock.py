@@ -5,14 +5,14 @@ import sys
 import pytest
 
 from kerasfer.errors import RunError
-from kerasfer.folder_lock import only_writer
+from kerasfer.files import only_writer
 
 pytest.importorskip("fcntl", reason="Windows has no such locks")
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from kerasfer.folder_lock import only_writer
+from kerasfer.files import only_writer
 with only_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -57,8 +57,6 @@ def test_private_members_are_used_in_one_module_only():
         "distill.py",
         "gradient_norms.py",
         "gradients.py",
-        "rebuild.py",
-        "tflite_file.py",
     }
     for path in sorted((ROOT / "kerasfer").rglob("*.py")):
         if path.name == "keras_internals.py" or path.name in waiting:

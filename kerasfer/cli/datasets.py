@@ -6,13 +6,10 @@ import sys
 from pathlib import Path
 
 import click
-import yaml
-from pydantic import ValidationError
 
 from kerasfer.cli.shared import Group, data_dir_option
 from kerasfer.errors import DataError, RecipeError
-from kerasfer.recipe_errors import explain
-from kerasfer.schema import Recipe
+from kerasfer.recipe import load_data
 
 options_option = click.option(
     "--set",
@@ -60,9 +57,9 @@ def check(name, data_dir, options, output_dir, as_json):
     """
     samples, data_dir, _ = _load(name, data_dir, options)
     # Of all commands only this one needs ImageHash and SciPy, and Matplotlib for the sheet.
-    from kerasfer.contact_sheet import plot_contact_sheet
-    from kerasfer.data.check import check, write_pairs
-    from kerasfer.data.check_text import describe
+    from kerasfer.data.checks import check, write_pairs
+    from kerasfer.data.checks.contact_sheet import plot_contact_sheet
+    from kerasfer.data.checks.text import describe
     from kerasfer.files import write_json
 
     with _bar(f"Reading {len(samples):,} pictures", len(samples)) as bar:
@@ -132,8 +129,8 @@ def prepare(name, output_dir, data_dir, options, size, margin, no_face, workers)
       kerasfer data prepare my_pictures --output-dir my_faces --no-face skip
     """
     samples, data_dir, source = _load(name, data_dir, options, prepare=True)
-    from kerasfer.data.faces import make_detector
-    from kerasfer.data.prepare import prepare
+    from kerasfer.faces import make_detector
+    from kerasfer.faces.prepare import prepare
 
     detect = make_detector("mtcnn")
     with _bar(f"Preparing {len(samples):,} pictures", len(samples)) as bar:
@@ -172,9 +169,10 @@ def _load(name, data_dir, options, prepare=False):
     """Loads a dataset by name, or a folder of pictures; returns also what it was loaded with."""
     from kerasfer.data import DATASETS, load_dataset
 
-    options = _parse(options)
+    path = {}
     if name not in DATASETS and Path(name).is_dir():
-        name, options = "folder", {"path": str(Path(name).resolve())} | options
+        name, path = "folder", {"path": str(Path(name).resolve())}
+    options = path | _parse(name, options)
     data_dir = Path(data_dir or "data")
     if prepare and name == "ckplus" and (data_dir / "ckplus" / "cohn-kanade-images").is_dir():
         # Also the first frames, so that the prepared tree can be read with and without neutral.
@@ -182,25 +180,16 @@ def _load(name, data_dir, options, prepare=False):
     return load_dataset(name, data_dir, **options), data_dir, options
 
 
-def _parse(options):
+def _parse(name, options):
     """Checks KEY=VALUE as a recipe's `data` section would be; returns the dict of them."""
-    values, places = {}, {}
-    for option in options:
-        key, equals, text = option.partition("=")
-        key, place = key.strip().removeprefix("data."), f"--set {option}"
-        if not equals or not key or key == "name":
-            raise RecipeError(f"{place}: expected an option of the dataset, such as path=my_faces.")
-        try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise RecipeError(f"{place}: the value is not valid YAML.") from None
-        places["data", key] = place
-    recipe = {"data": {"name": "any"} | values, "model": {"name": "any"}}
-    try:
-        Recipe.model_validate(recipe)
-    except ValidationError as error:
-        raise RecipeError(explain(error, "--set", places)) from None
-    return values
+    keys = [option.partition("=")[0].strip().removeprefix("data.") for option in options]
+    for key, option in zip(keys, options, strict=True):
+        if "=" not in option or key in ("", "name"):
+            raise RecipeError(
+                f"--set {option}: expected an option of the dataset, such as path=my_faces."
+            )
+    section = load_data(name, options)
+    return {key: getattr(section, key) for key in keys}
 
 
 def _bar(label, length):

@@ -6,7 +6,7 @@ import click
 
 from kerasfer.cli.shared import Group, set_option
 from kerasfer.recipe import dump, load_recipe
-from kerasfer.schema import recipe_schema
+from kerasfer.recipe.schema import recipe_schema
 
 
 @click.group(cls=Group)

@@ -7,8 +7,9 @@ import os
 
 import click
 
-from kerasfer.cli.shared import Command, backend_option, percent, prepare_keras
+from kerasfer.cli.shared import Command, backend_option, prepare_keras
 from kerasfer.errors import DataError
+from kerasfer.text import percent
 
 faces_option = click.option(
     "--faces",
@@ -58,7 +59,7 @@ def predict(ctx, run, pictures, faces, margin, as_json, as_csv, annotate, backen
     """
     if as_json and as_csv:
         raise click.UsageError("Choose one of --json and --csv.")
-    from kerasfer.data.patterns import find_pictures, name_outputs
+    from kerasfer.predict.outputs import find_pictures, name_outputs
 
     paths = find_pictures(pictures)
     outputs = name_outputs(paths, annotate, ".annotated.png") if annotate else [None] * len(paths)
@@ -130,7 +131,7 @@ def explain(ctx, run, pictures, faces, margin, class_name, steps, output_dir, as
       kerasfer explain runs/quickstart faces/ --faces none
       kerasfer explain runs/fer2013_spd party.jpg --class fear --output-dir seen
     """
-    from kerasfer.data.patterns import find_pictures
+    from kerasfer.predict.outputs import find_pictures
 
     paths = find_pictures(pictures)
     prepare_keras(backend)

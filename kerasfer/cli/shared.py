@@ -9,7 +9,8 @@ from typing import get_args
 import click
 
 from kerasfer.errors import KerasferError, RecipeError, RunError
-from kerasfer.schema import Backend
+from kerasfer.recipe.schema import Backend
+from kerasfer.text import percent
 
 # What a disk or its owner refuses is no bug of the program.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -138,7 +139,3 @@ def _without_duplicates(metrics):
             f"interval {percent(low)} to {percent(high)}"
         )
     return {"no duplicates": line}
-
-
-def percent(share):
-    return f"{100 * share:.2f} %"

@@ -14,7 +14,7 @@ from kerasfer.cli.shared import (
     summary,
 )
 from kerasfer.recipe import load_recipe
-from kerasfer.schema import Views
+from kerasfer.recipe.schema import Views
 
 
 @click.command(cls=Command)

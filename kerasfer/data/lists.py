@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasfer.data import ferplus
-from kerasfer.data.affectnet import CLASS_NAMES as AFFECTNET_CLASSES
-from kerasfer.data.rafdb import CLASS_NAMES as RAFDB_CLASSES
+from kerasfer.data.datasets import ferplus
+from kerasfer.data.datasets.affectnet import CLASS_NAMES as AFFECTNET_CLASSES
+from kerasfer.data.datasets.rafdb import CLASS_NAMES as RAFDB_CLASSES
 from kerasfer.data.samples import Samples
 from kerasfer.errors import DataError, RecipeError
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from kerasfer.data.patterns import name_outputs
 from kerasfer.errors import DataError, RunError
 from kerasfer.explain.figures import plot_explanation
 from kerasfer.explain.gradients import NoFeatureMap
 from kerasfer.explain.maps import class_of, explain
 from kerasfer.predict import Predictor
-from kerasfer.runtimes import load_runtime
+from kerasfer.predict.outputs import name_outputs
+from kerasfer.predict.runtimes import load_runtime
 
 ENDING = ".explained.png"
 

@@ -3,7 +3,7 @@
 import matplotlib
 import numpy as np
 
-from kerasfer.figures import BLUE, ORANGE
+from kerasfer.plotting import BLUE, ORANGE
 
 HEAT = "inferno"  # readable with any colour vision, and in grey
 

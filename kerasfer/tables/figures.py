@@ -8,8 +8,9 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from kerasfer.errors import RunError
-from kerasfer.figures import INK, draw_confusion_matrix, draw_losses, save, style
 from kerasfer.files import replace_file
+from kerasfer.plotting import INK, save, style
+from kerasfer.report.figures import draw_confusion_matrix, draw_losses
 
 SMOOTHED = 1 / 50  # share of a training over which a curve of norms is averaged
 
@@ -85,7 +86,7 @@ def _draw_panels(shown, draw, path, title, side=4.6):
 
 def _draw_gradient_norms(shown, path, title):
     """Draws a curve a run, over the share of the training that is done, each averaged a little."""
-    from kerasfer.gradient_norms import FILE_NAME, read_gradient_norms  # It imports Keras.
+    from kerasfer.train.gradient_norms import FILE_NAME, read_gradient_norms  # It imports Keras.
 
     curves = {}
     for name, entry in shown.items():

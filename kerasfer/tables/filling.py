@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kerasfer.errors import KerasferError, RecipeError, RunError
 from kerasfer.recipe import load_recipe
-from kerasfer.recipe_errors import show
+from kerasfer.recipe.messages import show
 from kerasfer.tables.cells import CLASS_METRICS, differences
 from kerasfer.tables.results import Result, is_finished, read_run, read_summary
 
@@ -237,7 +237,7 @@ def _class_interval(metrics, name, metric):
     """Recall and precision are rates of a row and of a column of the confusion matrix."""
     if metric == "f1":
         return None
-    from kerasfer.metrics import wilson_interval  # scikit-learn takes a second to import.
+    from kerasfer.evaluate.metrics import wilson_interval  # scikit-learn takes a second to import.
 
     index = metrics["class_names"].index(name)
     counts = metrics["confusion_matrix"]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from kerasfer.errors import RecipeError, RunError
 from kerasfer.files import write_json
 from kerasfer.recipe import load_recipe
-from kerasfer.schema import Recipe
+from kerasfer.recipe.schema import Recipe
 
 # Of environment.json: what a reader needs to judge a number, and nothing of the machine besides.
 _KEPT = (
@@ -36,7 +36,8 @@ class Result:
 
     Args:
         name: the run's.
-        recipe: the `kerasfer.schema.Recipe` that ran, or None where this version cannot read it.
+        recipe: the `kerasfer.recipe.schema.Recipe` that ran, or None where this version cannot
+            read it.
         metrics: the dict of `metrics.json`.
         lists: the same for lists of test pictures, by the list's name.
         environment: versions, device, seed and seconds.

@@ -1,6 +1,7 @@
 """A filled table as text for a terminal, or as Markdown for a page of results."""
 
 from kerasfer.tables.cells import CLASS_METRICS
+from kerasfer.text import duration
 
 _NONE = "–"
 
@@ -148,16 +149,10 @@ def _describe(result):
         if result.recipe.train.precision != "float32":
             parts.append(result.recipe.train.precision)
     if place.get("seconds"):
-        parts.append(f"{_duration(place['seconds'])} of training on {place.get('device')}")
+        parts.append(f"{duration(place['seconds'])} of training on {place.get('device')}")
     if "seed" in place:
         parts.append(f"seed {place['seed']}")
     return f"{parts[0]}: {', '.join(parts[1:])}." if len(parts) > 1 else f"{parts[0]}."
-
-
-def _duration(seconds):
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _aligned_rows(rows):

@@ -16,8 +16,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
 from kerasfer import __version__
-from kerasfer.figures import INK, style
 from kerasfer.files import replace_file, write_text
+from kerasfer.plotting import INK, style
 
 # Told apart with any colour vision (after Okabe and Ito), in print and on dark pages.
 COLORS = {

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasfer.data.faces import crop_face, make_detector
-from kerasfer.drawing import draw
 from kerasfer.errors import RecipeError, RunError
+from kerasfer.faces import crop_face, make_detector
 from kerasfer.files import replace_file, write_json
 from kerasfer.predict import FacePrediction, Predictor
+from kerasfer.predict.drawing import draw
 from kerasfer.video.following import Follower
 from kerasfer.video.footage import VideoWriter, open_footage
 from kerasfer.video.timeline import Timeline, clock, plot_timeline, write_timeline
@@ -60,7 +60,7 @@ def watch(
         output_dir: A folder that holds no such result yet; None for `videos/<name of the file>`.
         faces: As in `Predictor`; `"none"` takes the whole frame as one face.
         min_face: Side in pixels of the smallest face that is looked for.
-        margin: As in `kerasfer.data.faces.crop_face`.
+        margin: As in `kerasfer.faces.crop_face`.
         every: 2 leaves out each second frame of a file, and so on.
         max_fps: Most frames a second of video to look at.
         detect_every: 5 looks for faces in each fifth frame, and in between takes them where their

@@ -45,7 +45,7 @@ def ready(samples, steps):
 
 
 def _batches(samples, steps, workers):
-    from kerasfer.data.pipeline import Batches
+    from kerasfer.data.batches import Batches
 
     samples = samples.take(np.arange(steps * BATCH))
     return Batches(samples, SIZE, BATCH, augment=AUGMENT, shuffle=True, workers=workers)

@@ -76,8 +76,8 @@ def measure(data_dir):
     import keras
 
     from kerasfer.data import load_dataset
-    from kerasfer.data.affectnet import CLASS_NAMES
-    from kerasfer.data.pipeline import Batches
+    from kerasfer.data.batches import Batches
+    from kerasfer.data.datasets.affectnet import CLASS_NAMES
     from kerasfer.data.protocols import make_folds
 
     # What is imported and compiled only once is paid for by two other pictures.

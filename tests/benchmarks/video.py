@@ -54,7 +54,7 @@ def load(run):
         return run
     from kerasfer.data.synthetic import CLASS_NAMES
     from kerasfer.models import covpool
-    from kerasfer.runtimes import Runtime
+    from kerasfer.predict.runtimes import Runtime
 
     model = covpool(CLASS_NAMES, 48)
     return Runtime("keras", "random", CLASS_NAMES, 48, model.predict_on_batch, model)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from kerasfer.data.augment import Augment, follow, views, warp
+from kerasfer.data.batches import Batches
 from kerasfer.data.landmarks import read_landmarks, with_landmarks
-from kerasfer.data.pipeline import Batches
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import DataError
 

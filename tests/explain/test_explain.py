@@ -28,7 +28,7 @@ from kerasfer.explain.heat import overlay, overlay_signed
 from kerasfer.layers import Covariance, Vech
 from kerasfer.models import obsr
 from kerasfer.models.heads import classify
-from kerasfer.runtimes import Runtime
+from kerasfer.predict.runtimes import Runtime
 
 NAMES = ("angry", "happy", "sad")
 SIZE = 16

@@ -47,6 +47,7 @@ def place(tmp_path, monkeypatch, plain):
     (tmp_path / "recipes" / "tables" / "two.yaml").write_text(TABLE)
     for name in ("tiny", "tiny_spd"):
         monkeypatch.setitem(MODELS, name, getattr(tiny_models, name))
+    monkeypatch.setitem(DATASETS, "drawn", lambda data_dir: None)
     return tmp_path
 
 
@@ -67,7 +68,7 @@ def drawn(monkeypatch):
     labels = {f"fer{n:07}": samples.class_names[samples.targets[n]] for n in test[:5]}
     labels["fer9999999"] = "happy"
     listed = PictureList("drawn", "occlusion", labels, 6, 0, 0)
-    monkeypatch.setattr("kerasfer.evaluate.load_list", lambda *names: listed)
+    monkeypatch.setattr("kerasfer.evaluate.evaluation.load_list", lambda *names: listed)
     return samples
 
 
@@ -267,8 +268,8 @@ def test_a_run_of_another_recipe_fills_nothing(place):
     result = two()
     assert "not run" in lines_of(result, "tiny")[0]
     assert (
-        "tiny is a run of another recipe: train.epochs is 1 there and 2 here, data.limit is 20 "
-        "there and null here. Move it away, or choose another --output-dir."
+        "tiny is a run of another recipe: data.limit is 20 there and null here, train.epochs is 1 "
+        "there and 2 here. Move it away, or choose another --output-dir."
     ) in result.stdout
     refused = two("--run-missing", "--set", "model.name=tiny")
     assert refused.exit_code == 1 and "Not run: tiny" in refused.stderr
@@ -358,7 +359,7 @@ def test_going_on_after_an_interruption(place, drawn, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("kerasfer.callbacks.KeepState.on_train_batch_end", interrupt)
+        patched.setattr("kerasfer.train.callbacks.KeepState.on_train_batch_end", interrupt)
         result = two("--run-missing")
     assert result.exit_code == 130
     assert result.stderr == "Interrupted: run the same command again.\n"

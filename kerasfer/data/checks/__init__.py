@@ -1,0 +1,259 @@
+"""Looks through a dataset for what makes results wrong: what is missing, double, or shared."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from kerasfer.data.checks.duplicates import (
+    NEAR,
+    WORDS,
+    different_bits,
+    near_duplicates,
+    perceptual_hash,
+    pixel_digest,
+)
+from kerasfer.data.checks.official import official_counts
+from kerasfer.data.lists import LISTS, load_list, match
+from kerasfer.data.protocols import make_folds
+from kerasfer.data.samples import SPLITS
+from kerasfer.data.scanning import scan
+from kerasfer.errors import DataError
+from kerasfer.files import replace_file
+
+WHOLE = "all"  # the split of a dataset that has none
+PAIR = (
+    *("kind", "different_bits", "picture", "split", "class"),
+    *("other_picture", "other_split", "other_class"),
+)
+# Which split's pictures are looked for in which other.
+ACROSS = (("test", "train"), ("validation", "train"), ("test", "validation"))
+
+
+def check(samples, data_dir=None, *, distance=NEAR, workers=None, progress=None):
+    """Decodes every picture of a dataset and tells what was found.
+
+    Args:
+        samples: `Samples`, the whole dataset.
+        data_dir: the folder that holds the datasets, for `lists/`; None to pass the lists over.
+        distance: int >= 0, in how many of 256 bits the hashes of near duplicates may differ.
+        workers: int >= 1, threads that decode; None for the machine's cores, at most 8.
+        progress: called with the number of pictures done, now and then.
+
+    Returns:
+        A dict, ready for JSON: `counts`, `official` and `differences`, `unreadable`, `sizes`,
+        `exact_duplicates`, `near_duplicates`, `subjects`, `lists`. And the pairs of duplicates, a
+        list of dicts.
+
+    Example:
+
+    >>> from kerasfer.data import load_dataset
+    >>> findings, pairs = check(load_dataset("synthetic", num_samples=20, size=32))
+    >>> findings["num_samples"], findings["exact_duplicates"]["pictures"], pairs
+    (20, 0, [])
+    """
+    splits = np.full(len(samples), WHOLE) if samples.splits is None else np.asarray(samples.splits)
+    names = [name for name in (*SPLITS, WHOLE) if (splits == name).any()]
+    readable, groups, hashes, sizes, unreadable = _read(samples, workers, progress)
+    place = np.array([names.index(splits[index]) for index in readable], dtype=int)
+    targets = samples.targets[readable]
+
+    twins, firsts = _identical(groups, place, len(names))
+    near = near_duplicates(hashes, distance=distance)
+    near = near[groups[near[:, 0]] != groups[near[:, 1]]]
+    similar = np.zeros_like(twins)
+    for one, other in (near.T, near.T[::-1]):
+        similar[one, place[other]] = True
+    conflicting = np.unique(groups[firsts[targets[firsts[:, 0]] != targets[firsts[:, 1]], 0]])
+    findings = {
+        "dataset": samples.name,
+        "num_samples": len(samples),
+        "class_names": list(samples.class_names),
+        "protocol": samples.protocol,
+        **_compare(samples, splits, names),
+        "unreadable": {"pictures": len(unreadable), "list": unreadable},
+        "sizes": _describe(sizes),
+        "exact_duplicates": {
+            **_summary(twins, place, names),
+            "groups": int((np.bincount(groups, minlength=1) > 1).sum()),
+            "groups_with_several_classes": len(conflicting),
+            "pictures_with_several_classes": int(np.isin(groups, conflicting).sum()),
+        },
+        "near_duplicates": {
+            "distance": distance,
+            **_summary(similar, place, names),
+            "pairs": len(near),
+            "pairs_with_two_classes": int((targets[near[:, 0]] != targets[near[:, 1]]).sum()),
+        },
+        "subjects": _subjects(samples),
+        "lists": _lists(samples, data_dir),
+    }
+    bits = different_bits(hashes[near[:, 0]], hashes[near[:, 1]]).tolist()
+    kinds = [("exact", 0)] * len(firsts) + [("near", number) for number in bits]
+
+    def tell(number):
+        index = readable[number]
+        return samples.ids[index], str(splits[index]), samples.class_names[targets[number]]
+
+    pairs = [
+        dict(zip(PAIR, (*kind, *tell(one), *tell(other)), strict=True))
+        for kind, (one, other) in zip(kinds, np.concatenate([firsts, near]), strict=True)
+    ]
+    return findings, pairs
+
+
+def write_pairs(path, pairs):
+    """Writes the pairs that `check` returns as a CSV file."""
+    with (
+        replace_file(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, PAIR, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(pairs)
+
+
+def _read(samples, workers, progress):
+    """Decodes every picture.
+
+    Returns:
+        Of the readable ones, arrays: their indices, a number that identical pictures share, and
+        their hashes; how often each size occurs, `Counter`; and a list of the unreadable ones.
+    """
+    readable, groups, hashes, sizes, unreadable, known = [], [], [], Counter(), [], {}
+    for index, seen in enumerate(scan(samples, _look, workers=workers, progress=progress)):
+        if isinstance(seen, DataError):
+            unreadable.append({"id": samples.ids[index], "reason": str(seen)})
+            continue
+        digest, bits, size = seen
+        readable.append(index)
+        groups.append(known.setdefault(digest, len(known)))
+        hashes.append(bits)
+        sizes[size] += 1
+    hashes = np.array(hashes, dtype="uint64").reshape(-1, WORDS)
+    return np.array(readable, dtype=int), np.array(groups, dtype=int), hashes, sizes, unreadable
+
+
+def _look(picture):
+    height, width = picture.shape[:2]
+    return pixel_digest(picture), perceptual_hash(picture), (width, height)
+
+
+def _compare(samples, splits, names):
+    """Counts the classes of each split and holds them against the official release."""
+    num_classes = len(samples.class_names)
+    counts = {
+        name: np.bincount(samples.targets[splits == name], minlength=num_classes).tolist()
+        for name in names
+    }
+    way, official = official_counts(samples.name, counts)
+    nothing = [0] * num_classes
+    differences, reordered = [], []
+    for split in official or ():
+        found, expected = counts.get(split, nothing), list(official[split])
+        differences += [
+            {"split": split, "class": name, "found": one, "official": other}
+            for name, one, other in zip(samples.class_names, found, expected, strict=True)
+            if one != other
+        ]
+        if found != expected and sorted(found) == sorted(expected):
+            reordered.append(split)
+    return {
+        "counts": {
+            split: dict(zip(samples.class_names, found, strict=True))
+            for split, found in counts.items()
+        },
+        "official": official
+        and {
+            "release": way,
+            "counts": {
+                split: dict(zip(samples.class_names, expected, strict=True))
+                for split, expected in official.items()
+            },
+        },
+        "differences": differences,
+        # The right counts for the wrong classes: someone sorted the names of the folders.
+        "splits_in_another_class_order": reordered,
+    }
+
+
+def _describe(sizes):
+    if not sizes:
+        return None
+    by_area = sorted(sizes, key=lambda size: size[0] * size[1])
+    (common, number), *_ = sizes.most_common(1)
+    return {
+        "smallest": list(by_area[0]),
+        "largest": list(by_area[-1]),
+        "most_common": {"size": list(common), "pictures": number},
+    }
+
+
+def _identical(group_of, place, num_splits):
+    """Finds who has a twin in which split, bool `(n, splits)`, and pairs of first and later."""
+    members = np.zeros((group_of.max(initial=-1) + 1, num_splits), dtype=int)
+    np.add.at(members, (group_of, place), 1)
+    twins = members[group_of]
+    twins[np.arange(len(place)), place] -= 1  # nobody is a twin of oneself
+    _, first = np.unique(group_of, return_index=True)
+    later = np.setdiff1d(np.arange(len(group_of)), first)
+    return twins > 0, np.stack([first[group_of[later]], later], axis=1)
+
+
+def _summary(partners, place, names):
+    """Sums up who has a partner in which split."""
+    return {
+        "pictures": int(partners.any(axis=1).sum()),
+        "within": {
+            name: int(partners[place == number, number].sum()) for number, name in enumerate(names)
+        },
+        "across": [
+            {
+                "split": split,
+                "other": other,
+                "pictures": int(partners[place == names.index(split), names.index(other)].sum()),
+            }
+            for split, other in ACROSS
+            if split in names and other in names
+        ],
+    }
+
+
+def _subjects(samples):
+    """Counts the persons, and those in training and test of each protocol at once."""
+    if samples.subjects is None:
+        return None
+    protocols = {samples.protocol, "frames"} if samples.splits is None else {"official"}
+    shared = {}
+    for protocol in sorted(protocols):
+        try:
+            folds = make_folds(samples, protocol)
+        except DataError:  # too few pictures for the protocol
+            continue
+        shared[protocol] = sum(
+            len(set(fold.train.subjects) & set(fold.test.subjects)) for fold in folds
+        )
+    return {"subjects": len(set(samples.subjects)), "in_train_and_test": shared}
+
+
+def _lists(samples, data_dir):
+    """Holds the dataset against its lists, as far as they are there: they have labels too."""
+    found = {}
+    for name, (file_name, *_) in LISTS.get(samples.name, {}).items():
+        if data_dir is None or not (Path(data_dir) / "lists" / file_name).is_file():
+            continue
+        listed = load_list(samples.name, name, data_dir)
+        try:
+            fit = match(samples, listed)
+        except DataError as error:
+            found[name] = {"problem": str(error)}
+            continue
+        found[name] = {
+            "pictures": len(fit.samples),
+            "missing": fit.num_missing,
+            "other_class": fit.num_disagreeing,
+            "duplicate_lines": listed.num_duplicates,
+            "summary": str(fit).partition(": ")[2],
+        }
+    return found

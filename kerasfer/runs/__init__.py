@@ -1,0 +1,1 @@
+"""Everything about a run folder: its files, its lock, and what is written into it."""
