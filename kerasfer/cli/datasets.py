@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kerasfer.cli.shared import Group, data_dir_option
+from kerasfer.cli.shared import Group, data_dir_option, detector_option
 from kerasfer.errors import DataError, RecipeError
 from kerasfer.recipe import load_data
 
@@ -110,15 +110,17 @@ def check(name, data_dir, options, output_dir, as_json):
     show_default=True,
     help="Keep the middle of a picture in which no face is found, or skip the picture.",
 )
+@detector_option()
 @click.option(
     "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads."
 )
-def prepare(name, output_dir, data_dir, options, size, margin, no_face, workers):
+def prepare(name, output_dir, data_dir, options, size, margin, no_face, faces, workers):
     """Cut out and align the faces of the dataset NAME, once.
 
-    MTCNN finds the faces (extra kerasfer[faces]); they are turned until the eyes are level. The
-    same command goes on where it was interrupted, even by kill -9. without_face.csv lists the
-    pictures without a face, landmarks.csv where eyes, nose and mouth are.
+    MTCNN or another detector (extra kerasfer[faces]) finds the faces, which are rotated until the
+    eyes are level. An interrupted command continues if it is repeated, even after kill -9.
+    without_face.csv lists the pictures without a face, landmarks.csv the places of eyes, nose and
+    mouth.
 
     Train on the result with data.name=folder and data.path=OUTPUT_DIR. CK+ keeps its own form,
     which tells its persons: train with data.name=ckplus and --data-dir OUTPUT_DIR.
@@ -132,7 +134,9 @@ def prepare(name, output_dir, data_dir, options, size, margin, no_face, workers)
     from kerasfer.faces import make_detector
     from kerasfer.faces.prepare import prepare
 
-    detect = make_detector("mtcnn")
+    detect = make_detector(faces)
+    if faces != "mtcnn":  # Folders of earlier versions do not name their detector, mtcnn.
+        source = source | {"detector": faces}
     with _bar(f"Preparing {len(samples):,} pictures", len(samples)) as bar:
         numbers = prepare(
             samples,
