@@ -9,6 +9,7 @@ from typing import get_args
 import click
 
 from kerasfer.errors import KerasferError, RecipeError, RunError
+from kerasfer.faces import DETECTORS
 from kerasfer.recipe.schema import Backend
 from kerasfer.text import percent
 
@@ -71,6 +72,24 @@ backend_option = click.option(
     type=click.Choice(get_args(Backend)),
     help="What Keras computes with.  [default: the recipe's, then $KERAS_BACKEND, then tensorflow]",
 )
+
+
+def detector_option(none=None):
+    """Returns the option that selects the face detector. Commands receive it as `faces`.
+
+    Args:
+        none: what the value `none` means for the command; None if the command needs a detector.
+    """
+    text = "What finds the faces: mtcnn as in the papers, or yunet, several times faster"
+    return click.option(
+        "--detector",
+        "--faces",
+        "faces",
+        type=click.Choice([*DETECTORS, "none"] if none else [*DETECTORS]),
+        default=next(iter(DETECTORS)),
+        show_default=True,
+        help=f"{text}; none {none}." if none else f"{text}.",
+    )
 
 
 def prepare_keras(backend):
