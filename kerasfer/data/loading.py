@@ -45,7 +45,24 @@ def load_dataset(name, data_dir=None, **options):
                 f"The dataset {name} takes no option {option!r}. "
                 f"It takes: {', '.join(taken) or 'none'}."
             )
-    return load(Path(data_dir or os.environ.get("KERASFER_DATA") or "data"), **options)
+    return load(data_folder(data_dir), **options)
+
+
+def data_folder(data_dir=None):
+    """Returns the folder that holds the datasets and `lists/`.
+
+    Args:
+        data_dir: A path, or `None` for `$KERASFER_DATA`, or `data` if that is not set.
+
+    Returns:
+        `pathlib.Path`.
+
+    Example:
+
+    >>> data_folder("faces").as_posix()
+    'faces'
+    """
+    return Path(data_dir or os.environ.get("KERASFER_DATA") or "data").expanduser()
 
 
 def load_fold(data, seed, data_dir):
@@ -59,8 +76,7 @@ def load_folds(data, seed, data_dir):
     own = set(options_of(DATASETS[data.name]).model_fields)
     samples = load_dataset(data.name, data_dir, **data.model_dump(include=own, exclude_none=True))
     if data.landmarks is not None:
-        data_dir = data_dir or os.environ.get("KERASFER_DATA") or "data"
-        samples = with_landmarks(samples, Path(data_dir, data.landmarks))
+        samples = with_landmarks(samples, data_folder(data_dir) / data.landmarks)
     folds = make_folds(
         samples,
         data.protocol,

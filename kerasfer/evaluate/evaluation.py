@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from kerasfer.data.batches import Batches, original_errors, views
+from kerasfer.data.augment import views
+from kerasfer.data.batches import Batches, original_errors
 from kerasfer.data.checks.duplicates import exact_duplicates
 from kerasfer.data.lists import load_list, match
 from kerasfer.data.loading import DATASETS, load_dataset, load_fold

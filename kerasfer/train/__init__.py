@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasfer.data.batches import Batches
+from kerasfer.data.batches import Batches, Training
 from kerasfer.data.loading import load_folds
 from kerasfer.data.samples import class_weights, limit
 from kerasfer.evaluate.evaluation import find_duplicates, predict_probabilities
@@ -135,10 +135,11 @@ def _make_batches(recipe, fold):
         train,
         data.image_size,
         data.batch_size,
-        augment=data.augment.model_dump(),
-        shuffle=True,
-        seed=settings.seed,
-        sample_weights=class_weights(train.labels, data.class_weights),
+        training=Training(
+            augment=data.augment.model_dump(),
+            seed=settings.seed,
+            sample_weights=class_weights(train.labels, data.class_weights),
+        ),
         **shared,
     )
     size = recipe.evaluate.batch_size

@@ -50,7 +50,7 @@ def test_check_tells_what_it_finds(call):
         "with another class, in 1 of 1 groups" in lines
     )
     assert "unreadable        none" in lines
-    folder = Path("runs", "check_folder")
+    folder = Path("runs", "check_faces")
     assert {path.name for path in folder.iterdir()} == {
         *("check.json", "contact_sheet.png", "duplicates.csv"),
     }
@@ -64,7 +64,7 @@ def test_check_as_json(call):
     assert result.exit_code == 0, result.output
     findings = json.loads(result.stdout)
     assert findings["num_samples"] == 70
-    assert findings == json.loads(Path("runs/check_folder/check.json").read_text())
+    assert findings == json.loads(Path("runs/check_faces/check.json").read_text())
 
 
 def test_check_fails_where_pictures_cannot_be_read(call):
@@ -74,7 +74,7 @@ def test_check_fails_where_pictures_cannot_be_read(call):
     assert result.exit_code == 1
     assert "unreadable        1: test/sad/page.png" in result.stdout
     assert "Error: 1 of 71 pictures cannot be read; check.json lists them." in result.stderr
-    assert Path("elsewhere/check_folder/check.json").is_file()
+    assert Path("elsewhere/check_faces/check.json").is_file()
 
 
 def test_check_passes_on_the_options_of_the_dataset(call):
@@ -144,8 +144,9 @@ def test_prepare_writes_a_folder_to_train_on(call, detector):
     result = call("prepare", "faces", "--output-dir", "ready", "--size", "32")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
+        "note              used 71 pictures: train 50, validation 7, test 14",
         "prepared          71 pictures of 32 x 32 pixels",
-        "without a face    1; their middle was kept",
+        "without a face    1; their center was kept",
         "written           ready/: landmarks.csv, without_face.csv, prepared.csv",
         f"train with        --set data.name=folder --set data.path={Path('ready').resolve()}",
     ]
@@ -156,7 +157,7 @@ def test_prepare_writes_a_folder_to_train_on(call, detector):
     assert len(detector) == 71  # nothing is done again
     result = call("prepare", "faces", "--output-dir", "ready")
     assert result.exit_code == 1
-    assert "Error: ready was begun with size = 32, now it is 224." in result.stderr
+    assert "Error: ready was begun with size = 32. Received: 224." in result.stderr
 
 
 def test_prepare_may_skip_pictures_without_a_face(call, detector):

@@ -36,7 +36,7 @@ def fitted(fold, tmp_path, seed):
             }
         )
         network = getattr(tiny_models, model)(fold.train.class_names, 16, dropout=0.2)
-        batches = [Batches(part, 16, 16, shuffle=False) for part in (fold.train, fold.validation)]
+        batches = [Batches(part, 16, 16) for part in (fold.train, fold.validation)]
         run = RunFolder(tmp_path / "run")
         with run.open(recipe, resume=False) as state:
             state = fit(network, *batches, recipe, run, state)
