@@ -12,7 +12,7 @@ import os
 from pydantic import ValidationError
 
 from kerasfer.errors import RecipeError
-from kerasfer.recipe.messages import explain, printable, show
+from kerasfer.recipe.messages import escaped, explain, show
 from kerasfer.recipe.overrides import parse_override, replace
 from kerasfer.recipe.schema import DATA, Recipe
 from kerasfer.recipe.shipped import find
@@ -100,7 +100,7 @@ def _read(path, heirs=()):
     if not os.path.exists(base_path):
         base_path = find(base) if os.path.exists(find(base)) else base_path
     if os.path.realpath(base_path) in map(os.path.realpath, heirs):
-        circle = " -> ".join(printable(step) for step in (*heirs, base_path))
+        circle = " -> ".join(escaped(step) for step in (*heirs, base_path))
         raise RecipeError(f"{place}: `base` refers back to this recipe: {circle}.")
     if len(heirs) > MOST_BASES:
         raise RecipeError(f"{place}: `base`: more than {MOST_BASES} recipes inherit in a row.")

@@ -33,19 +33,19 @@ def explain(error, path, places, values, parents=()):
     keys = (*parents, *map(str, problem["loc"]))
     message, keys = _describe(problem, keys, values)
     given = (places[keys[:depth]] for depth in range(len(keys), 0, -1) if keys[:depth] in places)
-    return f"{next(given, printable(path))}: {message}"
+    return f"{next(given, escaped(path))}: {message}"
 
 
 def show(value):
     """Formats a value as a user writes it in YAML, shortened to fit a line."""
     if isinstance(value, dict | list):
-        return printable(repr(value), LONGEST)
+        return escaped(repr(value), LONGEST)
     if isinstance(value, str):
-        return f'"{printable(value, LONGEST)}"'
-    return printable(json.dumps(value, default=str), LONGEST)
+        return f'"{escaped(value, LONGEST)}"'
+    return escaped(json.dumps(value, default=str), LONGEST)
 
 
-def printable(text, longest=200):
+def escaped(text, longest=200):
     """Shortens a text that does not fit into a message, and escapes what cannot be printed."""
     text = str(text)
     text = text if len(text) <= longest else f"{text[: longest - 3]}..."
@@ -71,7 +71,7 @@ _BOUNDS = {
 
 def _describe(problem, keys, values):
     """Returns the message of a problem, and the keys whose place belongs before it."""
-    name, value, known = printable(".".join(keys), LONGEST), problem["input"], _known_keys(values)
+    name, value, known = escaped(".".join(keys), LONGEST), problem["input"], _known_keys(values)
     if problem["type"] == "value_error":
         message = str(problem["ctx"]["error"])
         return message, tuple(re.search("`(.+?)`", message)[1].split("."))
@@ -148,5 +148,5 @@ def _suggest(value, part):
         return did_you_mean(value, choices)
     is_text = any(option.get("type") == "string" for option in options) and not choices
     if is_text and isinstance(value, int | float):
-        return f' Put it in quotes: "{printable(value)}".'
+        return f' Put it in quotes: "{escaped(value)}".'
     return ""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import yaml
 
 from kerasfer.errors import RecipeError
-from kerasfer.recipe.messages import printable
+from kerasfer.recipe.messages import escaped
 from kerasfer.recipe.yaml_files import DEEPEST, compose, construct
 
 
@@ -48,7 +48,7 @@ def parse_override(override, section=None):
     """
     key, equals, text = str(override).partition("=")
     keys, text = tuple(part.strip() for part in key.split(".")), text.strip()
-    place = f"--set {printable(override, 80)}"
+    place = f"--set {escaped(override, 80)}"
     if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in str(override)):
         raise RecipeError(f"{place}: a NUL, or bytes that are not UTF-8, cannot be in a recipe.")
     if len(keys) > DEEPEST:
@@ -67,7 +67,7 @@ def parse_override(override, section=None):
         if text[end:].strip():
             # What YAML takes for a comment belongs to the value.
             value = text
-            problem = None if plain else f"{printable(text[end:].strip())!r} follows the value"
+            problem = None if plain else f"{escaped(text[end:].strip())!r} follows the value"
     except ValueError as error:
         value, problem = text, error.args[0]
     return Override(keys, value, text, problem, place)

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from kerasfer.errors import RecipeError
-from kerasfer.recipe.messages import printable, show
+from kerasfer.recipe.messages import escaped, show
 
 MOST_BYTES = 200_000  # of a file
 MOST_VALUES = 20_000  # of a file, each alias counted as what it stands for
@@ -98,10 +98,10 @@ def parse_file(path, kind="recipe", sections="sections such as `data:` and `mode
         values = construct(node)
     except ValueError as error:
         line = f":{error.args[1]}" if len(error.args) > 1 else ""
-        raise RecipeError(f"{printable(path)}{line}: not valid YAML: {error.args[0]}.") from None
+        raise RecipeError(f"{escaped(path)}{line}: not valid YAML: {error.args[0]}.") from None
     if not isinstance(values, dict):
         came = {type(None): "an empty file", list: "a list"}.get(type(values), show(values))
-        raise RecipeError(f"{printable(path)}: a {kind} consists of {sections}. Received: {came}.")
+        raise RecipeError(f"{escaped(path)}: a {kind} consists of {sections}. Received: {came}.")
     return values, _places(node, path)
 
 
@@ -145,19 +145,19 @@ def missing(path, kind="recipe"):
         names = sorted(name for name in os.listdir(folder) if name.endswith((".yaml", ".yml")))
     except OSError:
         return (
-            f"There is no {kind} {printable(path)}: the folder {printable(folder)} does not exist "
+            f"There is no {kind} {escaped(path)}: the folder {escaped(folder)} does not exist "
             "or cannot be read."
         )
     close = [name for name in names if Path(name).stem == Path(path).name]
     if close or (close := get_close_matches(Path(path).name, names)):
-        suggestion = " or ".join(map(printable, close))
-        return f"There is no {kind} {printable(path)}. Did you mean {suggestion}?"
-    listed = ", ".join(map(printable, names[:20])) or f"no {kind} at all"
-    return f"There is no {kind} {printable(path)}. In that folder: {listed}."
+        suggestion = " or ".join(map(escaped, close))
+        return f"There is no {kind} {escaped(path)}. Did you mean {suggestion}?"
+    listed = ", ".join(map(escaped, names[:20])) or f"no {kind} at all"
+    return f"There is no {kind} {escaped(path)}. In that folder: {listed}."
 
 
 def _read_text(path, kind):
-    shown = printable(path)
+    shown = escaped(path)
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -212,9 +212,9 @@ def _places(node, path, parents=()):
     if isinstance(node, yaml.MappingNode) and len(parents) < 4:
         for key, value in node.value:
             keys = (*parents, str(key.value))
-            place = f"{printable(path)}:{key.start_mark.line + 1}"
+            place = f"{escaped(path)}:{key.start_mark.line + 1}"
             if keys in places:
-                name = ".".join(map(printable, keys))
+                name = ".".join(map(escaped, keys))
                 raise RecipeError(f"{place}: `{name}` is given twice.")
             places |= {keys: place} | _places(value, path, keys)
     return places
@@ -223,5 +223,5 @@ def _places(node, path, parents=()):
 def _describe(error):
     """Returns what is wrong with the YAML, and the number of the line where it is known."""
     mark = getattr(error, "problem_mark", None)
-    problem = printable(" ".join(str(getattr(error, "problem", None) or error).split()), 150)
+    problem = escaped(" ".join(str(getattr(error, "problem", None) or error).split()), 150)
     return (problem, mark.line + 1) if mark else (problem,)
