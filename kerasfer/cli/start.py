@@ -21,8 +21,8 @@ def train():
     """Runs `kerasfer train` under the name `kerasfer-train`."""
     open_streams()
     with quiet_interrupts():
-        from kerasfer.cli.training import train
-    train(prog_name="kerasfer-train")
+        from kerasfer.cli.training import train_main
+    train_main()
 
 
 def open_streams():

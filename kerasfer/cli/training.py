@@ -107,3 +107,8 @@ def evaluate(run, dataset, data_dir, split, tta, list_name, duplicates, backend)
         duplicates=duplicates,
     )
     click.echo(summary(metrics))
+
+
+def train_main():
+    """Runs `kerasfer train` under the name `kerasfer-train`."""
+    train(prog_name="kerasfer-train")
