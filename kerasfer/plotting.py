@@ -34,29 +34,32 @@ _warned = set()
 @contextlib.contextmanager
 def style(ink):
     """Applies the style of all figures within the block, with text and axes in color `ink`."""
-    with warnings.catch_warnings(), matplotlib.rc_context(
-        {
-            "font.family": _fonts(),
-            "font.size": 10,
-            "axes.titlesize": 11,
-            "axes.titlepad": 10,
-            "axes.facecolor": "white",
-            "axes.edgecolor": ink,
-            "axes.labelcolor": ink,
-            "axes.titlecolor": ink,
-            "text.color": ink,
-            "xtick.color": ink,
-            "ytick.color": ink,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.color": SOFT_INK,
-            "grid.alpha": 0.25,
-            "legend.frameon": False,
-            "lines.linewidth": 1.8,
-            "lines.markersize": 4.5,
-            "svg.hashsalt": "kerasfer",  # the same figure gives the same file
-        }
+    with (
+        warnings.catch_warnings(),
+        matplotlib.rc_context(
+            {
+                "font.family": _fonts(),
+                "font.size": 10,
+                "axes.titlesize": 11,
+                "axes.titlepad": 10,
+                "axes.facecolor": "white",
+                "axes.edgecolor": ink,
+                "axes.labelcolor": ink,
+                "axes.titlecolor": ink,
+                "text.color": ink,
+                "xtick.color": ink,
+                "ytick.color": ink,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.grid": True,
+                "grid.color": SOFT_INK,
+                "grid.alpha": 0.25,
+                "legend.frameon": False,
+                "lines.linewidth": 1.8,
+                "lines.markersize": 4.5,
+                "svg.hashsalt": "kerasfer",  # the same figure gives the same file
+            }
+        ),
     ):
         # `warn_about_missing_characters` says it once, instead of once for each character.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")

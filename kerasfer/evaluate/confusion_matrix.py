@@ -62,7 +62,9 @@ def draw_confusion_matrix(axes, metrics):
 def _title(metrics):
     interval = metrics.get("accuracy_interval")
     between = f" [{interval[0]:.1%}, {interval[1]:.1%}]" if interval else ""
-    return f"accuracy {metrics['accuracy']:.1%}{between}\nmacro recall {metrics['macro_recall']:.1%}"
+    return (
+        f"accuracy {metrics['accuracy']:.1%}{between}\nmacro recall {metrics['macro_recall']:.1%}"
+    )
 
 
 def _rgb(color):

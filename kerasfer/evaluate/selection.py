@@ -157,5 +157,3 @@ def _with_digest(label, value):
 
 def _slug(name):
     return re.sub(r"[^\w-]+", "-", name).strip("-") or "pictures"
-
-

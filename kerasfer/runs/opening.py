@@ -7,7 +7,6 @@ from kerasfer.errors import RunError
 from kerasfer.files import only_writer, write_text
 from kerasfer.recipe import dump
 from kerasfer.recipe.differences import differences
-from kerasfer.runs.folder import RunFolder
 
 _ELSEWHERE = "Choose another --output-dir, or another name with --set name=…"
 
