@@ -4,6 +4,7 @@ A checkpoint is written in one step, and the two newest are kept. Whenever the p
 least one of them is complete; what was written after it is written again with the same content.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -167,7 +168,8 @@ def finish(run):
 
 def _keep_last(run, removed):
     for last in removed.glob("epoch_*.npz"):  # There is one at most.
-        os.replace(last, run.last_epoch)
+        with contextlib.suppress(FileNotFoundError):  # Another process completes it, too.
+            os.replace(last, run.last_epoch)
     shutil.rmtree(removed, ignore_errors=True)
 
 

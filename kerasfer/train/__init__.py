@@ -12,6 +12,7 @@ from kerasfer.data.loading import load_folds
 from kerasfer.files import write_json
 from kerasfer.models import check_options
 from kerasfer.report import write_folds_report
+from kerasfer.runs.checkpoints import finish
 from kerasfer.runs.environment import check_backend, check_same_backend, environment
 from kerasfer.runs.folder import RunFolder
 from kerasfer.runs.opening import check_run, extension, open_folds, open_run, recipe_of_fold
@@ -84,6 +85,7 @@ def _train_fold(recipe, fold, run, data_dir, resume):
     check_run(run, recipe, resume)
     longer = extension(run, recipe)
     if run.is_finished and not longer:
+        finish(run)
         tell(f"{run.path} is finished already.")
         return {**run.read_metrics(), "run": str(run.path)}
     keras.utils.set_random_seed(recipe.train.seed)

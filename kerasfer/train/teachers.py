@@ -143,7 +143,7 @@ def _check_unseen(recipe, teachers, fold, given, data_dir):
     A teacher of the same split needs no further check. Otherwise the pictures are compared.
     """
     ours, theirs = (_describe_split(each, fold) for each in (recipe, teachers))
-    differing = [key for key, value in ours.items() if value != theirs.get(key)]
+    differing = [key for key in ours if ours[key] != theirs.get(key)]
     if not differing:
         return
     try:
@@ -164,16 +164,15 @@ def _check_unseen(recipe, teachers, fold, given, data_dir):
 
 
 def _describe_split(recipe, fold):
-    values = recipe.data.model_dump(exclude=set(_SAME_SPLIT), exclude_none=True)
+    """Returns what determines the pictures in the test split of a recipe."""
+    values = recipe.data.model_dump(exclude=set(_SAME_SPLIT))
     values["protocol"] = recipe.data.protocol or fold.train.protocol
-    if values["protocol"] == "official":
-        # The official test split does not depend on these.
-        return {f"data.{k}": v for k, v in values.items() if k not in ("num_folds", "fold")}
     if values["protocol"] != "subjects":
-        values.pop("num_folds", None)
-    return {f"data.{key}": value for key, value in values.items()} | {
-        "train.seed": recipe.train.seed
-    }
+        values |= {"num_folds": None, "fold": None}
+    described = {f"data.{key}": value for key, value in values.items()}
+    if values["protocol"] == "official":
+        return described  # The official test split does not depend on the seed.
+    return {"train.seed": recipe.train.seed, **described}
 
 
 def _accuracy(found, fold):
