@@ -9,6 +9,15 @@ from keras import ops
 from kerasfer.keras_internals import flatten_layers, live_layers, position_in_optimizer
 from kerasfer.layers.bimap import Stiefel
 
+__all__ = [
+    "GCAdam",
+    "GCAdamW",
+    "GCRMSprop",
+    "GCSGD",
+    "GradientCentralization",
+    "centralization_axes",
+]
+
 
 class GradientCentralization:
     """Subtracts from each kernel's gradient its mean over all axes but the output's.

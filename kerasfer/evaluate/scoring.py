@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from keras import ops
 
-from kerasfer.data.batches import original_errors, views
+from kerasfer.data.augment import views
+from kerasfer.data.batches import original_errors
 from kerasfer.data.samples import Samples
 from kerasfer.evaluate.confusion_matrix import plot_confusion_matrix
 from kerasfer.evaluate.metrics import classification_metrics

@@ -19,7 +19,7 @@ from kerasfer.errors import RecipeError
 from kerasfer.options import Section
 from kerasfer.recipe import load_recipe, parse_file
 from kerasfer.recipe.differences import differences
-from kerasfer.recipe.schema import Model, Recipe
+from kerasfer.recipe.schema import MODEL, Recipe
 
 CLASS_METRICS = ("precision", "recall", "f1")
 METRICS = ("accuracy", "macro_recall", "macro_f1", *CLASS_METRICS)
@@ -255,7 +255,7 @@ def _whole_model(model):
     """Writes changes that put a model in the place of another, of which no key is left."""
     if model is None:
         return []
-    forgotten = [key for key in Model.model_fields if key != "name" and key not in model]
+    forgotten = sorted(MODEL.known_keys() - {"name", *model})
     return [*(f"model.{key}=null" for key in forgotten), f"model={json.dumps(model)}"]
 
 

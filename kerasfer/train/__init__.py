@@ -10,7 +10,6 @@ import keras
 from kerasfer.data.checks.duplicates import exact_duplicates
 from kerasfer.data.loading import load_folds
 from kerasfer.files import write_json
-from kerasfer.models import check_options
 from kerasfer.report import write_folds_report
 from kerasfer.runs.checkpoints import finish
 from kerasfer.runs.environment import check_backend, check_same_backend, environment
@@ -52,8 +51,6 @@ def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
     ```
     """
     check_backend(recipe.train.backend)
-    options = recipe.model.model_dump(exclude={"name"}, exclude_none=True)
-    check_options(recipe.model.name, options)  # A wrong option shows before the data is read.
     run = RunFolder(Path(output_dir) / recipe.name)
     folds = load_folds(recipe.data, recipe.train.seed, data_dir)
     with _dtype_policy(recipe.train.precision):

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from kerasfer.data.batches import Batches
+from kerasfer.data.batches import Batches, Training
 from kerasfer.data.samples import class_weights, limit
 from kerasfer.models import build_model
 from kerasfer.models.loading import check_landmarks
@@ -55,10 +55,11 @@ def make_batches(recipe, fold):
         samples,
         data.image_size,
         data.batch_size,
-        augment=data.augment.model_dump(),
-        shuffle=True,
-        seed=seed,
-        sample_weights=class_weights(samples.labels, data.class_weights),
+        training=Training(
+            augment=data.augment.model_dump(),
+            seed=seed,
+            sample_weights=class_weights(samples.labels, data.class_weights),
+        ),
         **shared,
     )
     size = recipe.evaluate.batch_size

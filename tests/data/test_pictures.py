@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasfer.data.pictures import list_class_folders, list_pictures, read_picture, resize
+from kerasfer.data.listing import list_class_folders, list_pictures
+from kerasfer.data.pictures import read_picture, resize
 from kerasfer.errors import DataError
 
 
@@ -53,7 +54,7 @@ def test_what_is_no_picture_names_the_file(tmp_path):
 
 def test_tiny_picture_is_no_face(tmp_path, draw):
     path = draw(tmp_path / "icon.png", size=(48, 7))
-    with pytest.raises(DataError, match="icon.png is non-face-sized: .* got 48 x 7"):
+    with pytest.raises(DataError, match="icon.png is too small to show a face: .* got 48 x 7"):
         read_picture(path)
 
 

@@ -25,7 +25,7 @@ RECIPE = Recipe.model_validate(
     {
         "name": "tiny",
         "data": {"name": "synthetic", "num_samples": 70, "image_size": 16},
-        "model": {"name": "tiny"},
+        "model": {"name": "covpool"},
     }
 )
 

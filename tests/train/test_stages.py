@@ -41,7 +41,7 @@ def fitted(fold, tmp_path, seed):
         )
         options = {"frozen": True} if frozen else {}
         network = getattr(tiny_models, model)(fold.train.class_names, 16, dropout=0.2, **options)
-        batches = [Batches(part, 16, 16, shuffle=False) for part in (fold.train, fold.validation)]
+        batches = [Batches(part, 16, 16) for part in (fold.train, fold.validation)]
         run = RunFolder(tmp_path / "run")
         with open_run(run, recipe, resume=False) as checkpoint:
             state = fit(network, batches, recipe.train, recipe.optimizer, run, checkpoint)

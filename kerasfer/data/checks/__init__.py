@@ -1,6 +1,9 @@
 """Looks through a dataset for what makes results wrong: what is missing, double, or shared."""
 
 import csv
+import json
+import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -17,12 +20,11 @@ from kerasfer.data.checks.duplicates import (
 from kerasfer.data.checks.official import official_counts
 from kerasfer.data.lists import LISTS, load_list, match
 from kerasfer.data.protocols import make_folds
-from kerasfer.data.samples import SPLITS
+from kerasfer.data.samples import SPLITS, WHOLE
 from kerasfer.data.scanning import scan
 from kerasfer.errors import DataError
 from kerasfer.files import replace_file
 
-WHOLE = "all"  # the split of a dataset that has none
 PAIR = (
     *("kind", "different_bits", "picture", "split", "class"),
     *("other_picture", "other_split", "other_class"),
@@ -68,6 +70,8 @@ def check(samples, data_dir=None, *, distance=NEAR, workers=None, progress=None)
     conflicting = np.unique(groups[firsts[targets[firsts[:, 0]] != targets[firsts[:, 1]], 0]])
     findings = {
         "dataset": samples.name,
+        "source": samples.source,
+        "notes": list(samples.notes),
         "num_samples": len(samples),
         "class_names": list(samples.class_names),
         "protocol": samples.protocol,
@@ -101,6 +105,35 @@ def check(samples, data_dir=None, *, distance=NEAR, workers=None, progress=None)
         for kind, (one, other) in zip(kinds, np.concatenate([firsts, near]), strict=True)
     ]
     return findings, pairs
+
+
+def check_folder(samples, output_dir):
+    """Chooses the folder for the check of a dataset, apart from the checks of other datasets.
+
+    Args:
+        samples: `Samples`.
+        output_dir: The folder in which it lies.
+
+    Returns:
+        `output_dir`/check_NAME, with the name of the dataset or, for a folder of pictures, the
+        name of the folder. If that holds the check of another source, a number is appended.
+    """
+    place = samples.source.partition(", ")[0]
+    name = os.path.basename(place) if samples.name == "folder" else samples.name
+    name = re.sub(r"[^\w.-]", "_", name) or samples.name
+    folder, number = Path(output_dir) / f"check_{name}", 1
+    while _source_of_check(folder) not in (None, samples.source):
+        number += 1
+        folder = Path(output_dir) / f"check_{name}_{number}"
+    return folder
+
+
+def _source_of_check(folder):
+    """Returns the source of the check in a folder, or `None` if it does not say."""
+    try:
+        return dict(json.loads((folder / "check.json").read_text(encoding="utf-8")))["source"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def write_pairs(path, pairs):

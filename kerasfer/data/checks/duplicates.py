@@ -4,35 +4,39 @@ A test picture that was trained on is remembered, not recognised. Faces collecte
 full of them: the same photograph was found by two searches.
 """
 
+import os
 from hashlib import blake2b
 
 import numpy as np
 from PIL import Image
 
-from kerasfer.data.scanning import first_error, scan
+from kerasfer.data.picture_files import FaceInPicture
+from kerasfer.data.pictures import picture_size
+from kerasfer.data.scanning import scan
+from kerasfer.errors import DataError
 
 NEAR = 40  # of 256 bits; see `near_duplicates`
 CANDIDATE = 8  # of the 64 bits that are compared first
 WORDS = 5  # of a hash: one of the 64 bits, four of the 256
 BLOCK = 2048  # pictures compared at a time, with 2048 others: 40 MB
+_KNOWN = {}  # The digests of files that were decoded before.
 
 
 def exact_duplicates(train, test, *, workers=None):
-    """Tells which test pictures stand in the training set too, identical in every pixel.
+    """Finds the test pictures that are also in the training set, with identical pixels.
 
-    Compared are the decoded pictures, so that a picture saved again without loss is found; grey
-    ones count as RGB with three equal channels. Kept in memory are 16 bytes of each picture.
+    The decoded pictures are compared, so a picture that was saved again without loss is found, and
+    a gray picture equals an RGB picture with three equal channels. Files are decoded only if a
+    picture of the same size is in the other set. 16 bytes of each picture are kept, also for the
+    next call: a file that has not changed is decoded once in the life of the program.
 
     Args:
-        train: `Samples` that were trained on.
-        test: `Samples`.
-        workers: int >= 1, threads that decode; None for the machine's cores, at most 8.
+        train: `Samples` that a model was trained on.
+        test: `Samples`, of the same or another dataset.
+        workers: int >= 1, threads that decode; `None` for the cores of the machine, at most 8.
 
     Returns:
-        bool `(len(test),)`.
-
-    Raises:
-        DataError: a picture cannot be read.
+        bool `(len(test),)`. Pictures that cannot be read are not duplicates.
 
     Example:
 
@@ -41,9 +45,60 @@ def exact_duplicates(train, test, *, workers=None):
     >>> exact_duplicates(samples.take([0, 1, 2]), samples.take([2, 3])).tolist()
     [True, False]
     """
-    trained_on = set(first_error(scan(train, pixel_digest, workers=workers)))
-    digests = first_error(scan(test, pixel_digest, workers=workers))
-    return np.fromiter((digest in trained_on for digest in digests), dtype=bool, count=len(test))
+    trained_on = _digests(train, _sizes(test), workers)
+    tested = _digests(test, _sizes(train), workers)
+    known = {digest for digest in trained_on if digest is not None}
+    return np.array([digest in known for digest in tested], dtype=bool)
+
+
+def _sizes(samples):
+    """Returns the sizes of all pictures, in either orientation; `None` if they are not known."""
+    if isinstance(samples.pictures, np.ndarray):
+        height, width = samples.pictures.shape[1:3]
+        return {(width, height), (height, width)}
+    if len(samples) and isinstance(samples.pictures[0], FaceInPicture):
+        return None
+    sizes = {picture_size(path) for path in samples.pictures} - {None}
+    return sizes | {size[::-1] for size in sizes}
+
+
+def _digests(samples, sizes, workers):
+    """Lists the digest of each picture of one of these sizes, and `None` for the others."""
+    digests, keys, left = [None] * len(samples), [None] * len(samples), []
+    files = not isinstance(samples.pictures, np.ndarray)
+    for index in range(len(samples)):
+        if files:
+            picture = samples.pictures[index]
+            cropped = isinstance(picture, FaceInPicture)
+            if sizes is not None and not cropped and picture_size(picture) not in sizes:
+                continue
+            keys[index] = _file_key(picture)
+        digests[index] = _KNOWN.get(keys[index])
+        if digests[index] is None:
+            left.append(index)
+    left = np.array(left, dtype=int)
+    found = scan(samples.take(left), pixel_digest, workers=workers)
+    for index, digest in zip(left, found, strict=True):
+        if isinstance(digest, DataError):
+            continue
+        digests[index] = digest
+        if keys[index] is not None:
+            _KNOWN[keys[index]] = digest
+    return digests
+
+
+def _file_key(picture):
+    """Identifies a file, or a face in it, as long as it does not change; `None` if it is missing.
+
+    The key is a digest of 16 bytes, since a dataset may have 300,000 files.
+    """
+    path, box = (picture.path, picture.box) if isinstance(picture, FaceInPicture) else (picture, "")
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    facts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, box)
+    return blake2b(repr(facts).encode(), digest_size=16).digest()
 
 
 def pixel_digest(picture):

@@ -79,8 +79,8 @@ def test_a_dataset_without_splits_is_looked_through_as_a_whole(drawn):
     pictures = drawn.pictures.copy()
     pictures[3] = pictures[4]
     findings, pairs = check(replace(drawn, pictures=pictures, splits=None, subjects=None))
-    assert list(findings["counts"]) == ["all"]
-    assert findings["exact_duplicates"]["within"] == {"all": 2}
+    assert list(findings["counts"]) == ["whole"]
+    assert findings["exact_duplicates"]["within"] == {"whole": 2}
     assert findings["exact_duplicates"]["across"] == []
     assert findings["subjects"] is None
     assert len(pairs) == 1
@@ -182,7 +182,7 @@ def test_official_numbers_are_those_of_the_releases():
         "sfew with RAF-DB": [13229, 436],
     }
     assert official_counts("folder", {"train": [1, 2]}) == (None, None)
-    assert official_counts("ckplus", {"all": [1] * 8})[0] == "ckplus with neutral"
+    assert official_counts("ckplus", {"whole": [1] * 8})[0] == "ckplus with neutral"
     assert official_counts("ferplus", {"train": [8740] * 8})[0].startswith("ferplus")
 
 

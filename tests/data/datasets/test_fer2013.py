@@ -66,8 +66,8 @@ def edit(line, old, new):
         (edit(3, "6,", "7,"), "line 4: the emotion must be 0 to 6, got '7'"),
         (edit(3, "6,", "happy,"), "line 4: the emotion must be 0 to 6, got 'happy'"),
         (edit(1, "Training", "Test"), "line 2: Usage must be one of .* got 'Test'"),
-        (edit(4, ",PrivateTest", ""), "line 5: columns are missing"),
-        (edit(0, "emotion", "label"), "must have the columns emotion, pixels and Usage"),
+        (edit(4, ",PrivateTest", ""), "line 5: Usage must be one of .*, got ''"),
+        (edit(0, "emotion", "label"), "must have the columns emotion, pixels. Missing: emotion"),
         (lambda lines: lines.__delitem__(slice(1, None)), "has a header but no rows"),
     ],
 )
@@ -109,7 +109,7 @@ def test_the_folder_release_must_be_whole(tmp_path, tree):
 
 def test_a_picture_without_usage_is_named(tmp_path, tree):
     tree(*FOLDERS, "fer2013/test/fear/im12.jpg")
-    with pytest.raises(DataError, match="im12.jpg: the file name must begin with Training_"):
+    with pytest.raises(DataError, match="im12.jpg: the file name must begin with PublicTest_"):
         fer2013.load(tmp_path)
 
 
