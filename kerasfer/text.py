@@ -29,20 +29,6 @@ def duration(seconds):
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
-def printable(name):
-    """Makes a file name printable, whatever bytes it consists of.
-
-    Python represents the bytes of a file name that are not UTF-8 by lone surrogates, which cannot
-    be encoded.
-
-    Example:
-
-    >>> printable("happy-\\udce9.png")
-    'happy-\\\\udce9.png'
-    """
-    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def did_you_mean(name, known):
     """Suggests the known name that is closest to a misspelled one.
 

@@ -122,7 +122,8 @@ def evaluate(run, dataset, overrides, data_dir, split, tta, list_name, duplicate
     )
     metrics = evaluation.result.metrics
     click.echo(summary(metrics))
-    click.echo(f"data          {printable(metrics['data']['location'])}")
+    if source := metrics["data"]["source"]:
+        click.echo(f"data          {printable(source)}")
     click.echo(_per_class(metrics))
     # The result is printed first: the run folder may not be writable.
     if path := evaluation.write():

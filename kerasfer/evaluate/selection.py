@@ -2,20 +2,17 @@
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kerasfer.data import DATASETS, load_dataset
 from kerasfer.data.lists import load_list, match
-from kerasfer.data.loading import load_fold
+from kerasfer.data.loading import data_folder, load_fold
 from kerasfer.data.protocols import Fold, make_folds
-from kerasfer.data.samples import Samples
+from kerasfer.data.samples import WHOLE, Samples
 from kerasfer.errors import DataError, RecipeError
 from kerasfer.recipe.differences import differences
-
-WHOLE = "whole"  # The split of a dataset that has none.
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +42,6 @@ class Selection:
             name: `"occlusion"`, `"pose30"` or `"pose45"`.
             data_dir: The folder of the datasets, whose `lists/` is read.
         """
-        data_dir = data_dir or os.environ.get("KERASFER_DATA") or "data"
         found = match(self.samples, load_list(self.samples.name, name, data_dir))
         listed = {
             "name": name,
@@ -92,10 +88,11 @@ def _select_own(trained, recipe, data_dir, split):
         if key.startswith("data.") and key != "data.on_bad_image"
     }
     label = _with_digest(recipe.data.name, changed) if changed else recipe.data.name
-    facts = {"dataset": recipe.data.name, "location": _location(recipe.data, data_dir)}
+    samples = getattr(fold, split)
+    facts = {"dataset": samples.name, "source": samples.source}
     if changed:
         facts["changed"] = changed
-    return Selection(fold, split, getattr(fold, split), label, {"data": facts})
+    return Selection(fold, split, samples, label, {"data": facts})
 
 
 def _select_other(dataset, data_dir, split, known):
@@ -103,19 +100,17 @@ def _select_other(dataset, data_dir, split, known):
         path = Path(dataset).expanduser().resolve()
         samples = load_dataset("folder", data_dir, path=str(path))
         label = _with_digest(f"folder-{_slug(path.name)}", str(path))
-        location = str(path)
     else:
         samples = load_dataset(dataset, data_dir)
-        label, location = samples.name, str(_folder_of_datasets(data_dir))
-    facts = {"data": {"dataset": samples.name, "location": location}}
-    drawn = getattr(samples, "drawn_splits", ())
-    if samples.splits is not None and (split or "test") not in drawn:
+        label = samples.name
+    facts = {"data": {"dataset": samples.name, "source": samples.source}}
+    if samples.splits is not None and (split or "test") not in samples.drawn_splits:
         (fold,) = make_folds(samples, "official")
         split = split or "test"
         return Selection(fold, split, getattr(fold, split), label, facts)
     if split is not None:
         raise DataError(
-            f"{location} has no {split} split of its own. Leave out --split to evaluate all "
+            f"{samples.source or samples.name} has no {split} split of its own. Leave out --split to evaluate all "
             f"{len(samples):,} pictures."
         )
     if samples.splits is None and not known:
@@ -131,23 +126,10 @@ def _is_own(dataset, data, data_dir):
     if dataset == data.name:
         return True
     path = Path(dataset).expanduser()
-    return (
-        data.name == "folder"
-        and dataset not in DATASETS
-        and path.is_dir()
-        and str(path.resolve()) == _location(data, data_dir)
-    )
-
-
-def _location(data, data_dir):
-    folder = _folder_of_datasets(data_dir)
-    if data.name == "folder" and data.path:
-        return str((folder / Path(data.path).expanduser()).resolve())
-    return str(folder)
-
-
-def _folder_of_datasets(data_dir):
-    return Path(data_dir or os.environ.get("KERASFER_DATA") or "data").resolve()
+    if data.name != "folder" or dataset in DATASETS or not path.is_dir():
+        return False
+    own = data_folder(data_dir) / Path(data.path).expanduser()
+    return path.resolve() == own.resolve()
 
 
 def _with_digest(label, value):

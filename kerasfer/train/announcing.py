@@ -29,7 +29,8 @@ def announce(recipe, run, facts, batches, duplicates, checkpoint, tell):
             f"This CPU only emulates {recipe.train.precision}. With "
             "--set train.precision=float32 an epoch is several times faster."
         )
-    for line in (*_landmarks(batches), *_bad_pictures(batches), *_duplicates(duplicates)):
+    notes = batches.train.samples.notes
+    for line in (*notes, *_landmarks(batches), *_bad_pictures(batches), *_duplicates(duplicates)):
         tell(line)
     if checkpoint:
         for path in checkpoint.damaged:

@@ -2,8 +2,11 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from kerasfer.data.batches import Batches, Training
 from kerasfer.data.samples import class_weights, limit
+from kerasfer.data.scanning import first_error, scan
 from kerasfer.models import build_model
 from kerasfer.models.loading import check_landmarks
 from kerasfer.train.distillation import Distilled
@@ -47,7 +50,12 @@ def build(recipe, fold, data_dir=None):
 
 
 def make_batches(recipe, fold):
-    """Returns the `TrainingBatches` of a fold."""
+    """Returns the `TrainingBatches` of a fold.
+
+    Raises:
+        DataError: If a test picture cannot be read. An unreadable training or validation picture
+            shows in the first epoch.
+    """
     data, seed = recipe.data, recipe.train.seed
     samples = limit(fold.train, data.limit, seed)
     shared = {"on_bad_image": data.on_bad_image, "workers": data.workers}
@@ -64,4 +72,14 @@ def make_batches(recipe, fold):
     )
     size = recipe.evaluate.batch_size
     others = (Batches(s, data.image_size, size, **shared) for s in (fold.validation, fold.test))
-    return TrainingBatches(train, *others)
+    batches = TrainingBatches(train, *others)
+    if data.on_bad_image == "error":
+        _check_readable(fold.test, data.workers)
+    return batches
+
+
+def _check_readable(samples, workers):
+    """Decodes pictures that are not needed before the end of a training of hours."""
+    if not isinstance(samples.pictures, np.ndarray):
+        for _ in first_error(scan(samples, lambda picture: None, workers=workers)):
+            pass

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from kerasfer.cli import main
 from kerasfer.data import DATASETS
+from kerasfer.errors import DataError
 from kerasfer.models import MODELS
 from kerasfer.recipe import dump, load_recipe
 from kerasfer.runs.folder import RunFolder
@@ -37,6 +38,10 @@ train: {epochs: 2, tensorboard: false, verbose: 2}
 """
 
 
+def missing(data_dir):
+    raise DataError("drawn was not found.")
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch, plain):
     """A folder with recipes/tiny.yaml and recipes/tables/two.yaml; models that train in no time."""
@@ -47,7 +52,7 @@ def place(tmp_path, monkeypatch, plain):
     (tmp_path / "recipes" / "tables" / "two.yaml").write_text(TABLE)
     for name in ("tiny", "tiny_spd"):
         monkeypatch.setitem(MODELS, name, getattr(tiny_models, name))
-    monkeypatch.setitem(DATASETS, "drawn", lambda data_dir: None)
+    monkeypatch.setitem(DATASETS, "drawn", missing)
     return tmp_path
 
 
