@@ -110,8 +110,8 @@ def _select_other(dataset, data_dir, split, known):
         return Selection(fold, split, getattr(fold, split), label, facts)
     if split is not None:
         raise DataError(
-            f"{samples.source or samples.name} has no {split} split of its own. Leave out --split to evaluate all "
-            f"{len(samples):,} pictures."
+            f"{samples.source or samples.name} has no {split} split of its own. Leave out --split "
+            f"to evaluate all {len(samples):,} pictures."
         )
     if samples.splits is None and not known:
         raise DataError(

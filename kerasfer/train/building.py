@@ -6,7 +6,7 @@ import numpy as np
 
 from kerasfer.data.batches import Batches, Training
 from kerasfer.data.samples import class_weights, limit
-from kerasfer.data.scanning import first_error, scan
+from kerasfer.data.scanning import scan
 from kerasfer.models import build_model
 from kerasfer.models.loading import check_landmarks
 from kerasfer.train.distillation import Distilled
@@ -81,5 +81,6 @@ def make_batches(recipe, fold):
 def _check_readable(samples, workers):
     """Decodes pictures that are not needed before the end of a training of hours."""
     if not isinstance(samples.pictures, np.ndarray):
-        for _ in first_error(scan(samples, lambda picture: None, workers=workers)):
-            pass
+        for error in scan(samples, lambda picture: None, workers=workers):
+            if error is not None:
+                raise error

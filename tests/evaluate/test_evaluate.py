@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pytest
 import tiny_models
-from PIL import Image
 
 from kerasfer.data import DATASETS, load_dataset
 from kerasfer.data.batches import Batches
@@ -121,17 +120,6 @@ def test_a_dataset_without_splits_is_judged_as_a_whole(run, monkeypatch, tmp_pat
     alone = shutil.copy(run / "model.keras", tmp_path / "mine.keras")
     with pytest.raises(DataError, match="Evaluate the run folder instead of a model file"):
         evaluate(alone, dataset="other")
-
-
-def test_a_folder_of_pictures(run, tmp_path):
-    names = load_model(run / "model.keras").layers[-1].class_names
-    for name in names:
-        folder = tmp_path / "faces" / name
-        folder.mkdir(parents=True)
-        for number in range(10):
-            Image.new("RGB", (20, 20), (number, 0, 0)).save(folder / f"{number}.png")
-    metrics = evaluate(run, dataset=str(tmp_path / "faces"))
-    assert metrics["dataset"] == "folder" and metrics["num_samples"] == 14
 
 
 def test_an_unknown_dataset(run):

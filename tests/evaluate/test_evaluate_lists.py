@@ -104,7 +104,7 @@ def test_lists_that_do_not_fit(run, data_dir, tmp_path, monkeypatch):
         evaluate(run, list_name="pose30", data_dir=data_dir)
     with pytest.raises(RecipeError, match="The lists of ferplus are occlusion, pose30, pose45"):
         evaluate(run, list_name="pose60", data_dir=data_dir)
-    with pytest.raises(DataError, match="name test pictures: judge the test split"):
+    with pytest.raises(DataError, match="name test pictures, so use the test split"):
         evaluate(run, list_name="occlusion", split="validation", data_dir=data_dir)
     monkeypatch.setenv("KERASFER_DATA", str(data_dir))
     assert evaluate(run, list_name="occlusion")["num_samples"] == 3
