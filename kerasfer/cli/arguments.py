@@ -40,13 +40,15 @@ def separate_model(arguments):
 
 def is_model(argument):
     """Returns whether an argument names a model, without loading it."""
-    from kerasfer.models.pretrained import PRETRAINED
-
     path = Path(argument)
     if path.is_dir():
         marks = ("recipe.yaml", "model.keras", "saved_model.pb", "*/saved_model.pb", "fold_*")
         return any(any(path.glob(mark)) for mark in marks)
-    return path.suffix.lower() in MODEL_SUFFIXES or argument in PRETRAINED
+    if path.suffix.lower() in MODEL_SUFFIXES:
+        return True
+    from kerasfer.models.pretrained import PRETRAINED
+
+    return argument in PRETRAINED
 
 
 def default_model():

@@ -26,17 +26,6 @@ def main():
     """
 
 
-for command in (
-    train,
-    evaluate,
-    data,
-    export,
-    models,
-    predict,
-    explain,
-    recipe,
-    table,
-    video,
-    demo,
-):
+COMMANDS = (train, evaluate, data, export, models, predict, explain, recipe, table, video, demo)
+for command in COMMANDS:
     main.add_command(command)

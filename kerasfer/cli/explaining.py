@@ -45,8 +45,8 @@ def explain(ctx, pictures, faces, margin, class_name, steps, output_dir, as_json
     for OBSR-Net the contribution of each position and the pairs of positions that interact.
 
     The heat map is evaluated: how fast the probability rises when pixels are shown in the order of
-    the map (insertion, higher is better) and falls when they are hidden (deletion, lower is better),
-    compared with random maps.
+    the map (insertion, higher is better), and how fast it falls when they are hidden (deletion,
+    lower is better), compared with random maps.
 
     MODEL is a run folder, a .keras file or the name of a pretrained model. Exported models have no
     gradients. Without MODEL, the default pretrained model is used.

@@ -33,8 +33,8 @@ def predict(ctx, pictures, faces, margin, as_json, as_csv, annotate, backend):
     """Detect the faces in each PICTURE and classify their expressions.
 
     MODEL is a run folder, a .keras file, an exported model, or the name of a pretrained model (see
-    kerasfer models). Without it, the default pretrained model is used. A PICTURE is a file, a folder
-    or a pattern such as "party/**/*.jpg".
+    kerasfer models). Without it, the default pretrained model is used. A PICTURE is a file, a
+    folder or a pattern such as "party/**/*.jpg".
 
     A picture that cannot be read is reported and skipped, and the exit code is 1.
 
