@@ -10,6 +10,7 @@ import click
 
 from kerasfer.cli.quiet import import_quietly
 from kerasfer.errors import KerasferError, RecipeError, RunError
+from kerasfer.faces import DETECTORS
 from kerasfer.options import Backend
 from kerasfer.text import percent
 
@@ -108,6 +109,24 @@ backend_option = click.option(
     type=click.Choice(get_args(Backend)),
     help="Backend of Keras.  [default: the recipe's, then $KERAS_BACKEND, then tensorflow]",
 )
+
+
+def detector_option(none=None):
+    """Returns the option that selects the face detector. Commands receive it as `faces`.
+
+    Args:
+        none: what the value `none` means for the command; None if the command needs a detector.
+    """
+    text = "What finds the faces: mtcnn as in the papers, or yunet, several times faster"
+    return click.option(
+        "--detector",
+        "--faces",
+        "faces",
+        type=click.Choice([*DETECTORS, "none"] if none else [*DETECTORS]),
+        default=next(iter(DETECTORS)),
+        show_default=True,
+        help=f"{text}; none {none}." if none else f"{text}.",
+    )
 
 
 def prepare_keras(backend):
