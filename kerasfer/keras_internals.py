@@ -120,10 +120,11 @@ def variables_and_averages(optimizer):
         optimizer: A built `keras.optimizers.Optimizer` with `use_ema=True`.
 
     Returns:
-        A list of pairs of `keras.Variable`.
+        A list of pairs of `keras.Variable`, without variables that Keras does not average.
     """
     averages = _member(optimizer, "_model_variables_moving_average")
-    return list(zip(_member(optimizer, "_trainable_variables"), averages, strict=True))
+    pairs = zip(_member(optimizer, "_trainable_variables"), averages, strict=True)
+    return [(variable, average) for variable, average in pairs if average is not None]
 
 
 def position_in_optimizer(optimizer, variable):

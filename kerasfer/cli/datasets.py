@@ -5,13 +5,10 @@ import sys
 from pathlib import Path
 
 import click
-import yaml
-from pydantic import ValidationError
 
 from kerasfer.cli.shared import Group, data_dir_option
 from kerasfer.errors import DataError, RecipeError
-from kerasfer.recipe.messages import explain
-from kerasfer.recipe.schema import Recipe
+from kerasfer.recipe import load_data
 
 options_option = click.option(
     "--set",
@@ -163,31 +160,23 @@ def _load(name, data_dir, options):
     """Loads a dataset by name, or a folder of pictures."""
     from kerasfer.data import DATASETS, load_dataset
 
-    options = _parse(options)
+    path = {}
     if name not in DATASETS and Path(name).is_dir():
-        name, options = "folder", {"path": str(Path(name).resolve())} | options
+        name, path = "folder", {"path": str(Path(name).resolve())}
+    options = path | _parse(name, options)
     return load_dataset(name, data_dir, **options)
 
 
-def _parse(options):
+def _parse(name, options):
     """Validates KEY=VALUE like the section `data` of a recipe, and returns them as a dict."""
-    values, places = {}, {}
-    for option in options:
-        key, equals, text = option.partition("=")
-        key, place = key.strip().removeprefix("data."), f"--set {option}"
-        if not equals or not key or key == "name":
-            raise RecipeError(f"{place}: expected an option of the dataset, such as path=my_faces.")
-        try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise RecipeError(f"{place}: the value is not valid YAML.") from None
-        places["data", key] = place
-    recipe = {"data": {"name": "any"} | values, "model": {"name": "any"}}
-    try:
-        Recipe.model_validate(recipe)
-    except ValidationError as error:
-        raise RecipeError(explain(error, "--set", places)) from None
-    return values
+    keys = [option.partition("=")[0].strip().removeprefix("data.") for option in options]
+    for key, option in zip(keys, options, strict=True):
+        if "=" not in option or key in ("", "name"):
+            raise RecipeError(
+                f"--set {option}: expected an option of the dataset, such as path=my_faces."
+            )
+    section = load_data(name, options)
+    return {key: getattr(section, key) for key in keys}
 
 
 def _bar(label, length):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from kerasfer.errors import RecipeError
 from kerasfer.recipe.messages import explain, show
-from kerasfer.recipe.schema import Recipe
+from kerasfer.recipe.schema import DATA, Recipe
 
 # What a recipe says about itself is not true of the recipes that build on it.
 NOT_INHERITED = ("name", "description", "reproduces")
@@ -48,10 +48,39 @@ def load_recipe(path, overrides=()):
     for override in overrides:
         change, changed = _parse_override(override)
         values, places = _merge(values, change), places | changed
+    values = {"name": path.stem} | values
     try:
-        return Recipe.model_validate({"name": path.stem} | values)
+        return Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(explain(error, path, places)) from None
+        raise RecipeError(explain(error, path, places, values)) from None
+
+
+def load_data(name, overrides=()):
+    """Checks the options of a dataset, as a recipe that names it is checked.
+
+    Args:
+        name: A key of `kerasfer.data.DATASETS`.
+        overrides: Strings `"key=value"` or `"data.key=value"`, as for `load_recipe`.
+
+    Returns:
+        The recipe's `data` section.
+
+    Raises:
+        RecipeError: In one line, at the first thing that is wrong.
+
+    Example:
+
+    >>> load_data("ferplus", ["labels=majority"]).labels
+    'majority'
+    """
+    values, places = {"data": {"name": name}}, {}
+    for override in overrides:
+        change, changed = _parse_override(override, "data")
+        values, places = _merge(values, change), places | changed
+    try:
+        return DATA.validate(values["data"])
+    except ValidationError as error:
+        raise RecipeError(explain(error, "--set", places, values, ("data",))) from None
 
 
 def dump(recipe):
@@ -152,9 +181,11 @@ def _places(node, path, parents=()):
     return places
 
 
-def _parse_override(override):
+def _parse_override(override, section=None):
     key, equals, text = override.partition("=")
     keys = tuple(key.strip().split("."))
+    if section and keys[0] != section:
+        keys = (section, *keys)
     place = f"--set {override}"
     if not equals or not all(keys):
         raise RecipeError(f"{place}: expected key.path=value, such as train.epochs=1.")

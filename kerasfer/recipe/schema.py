@@ -5,15 +5,14 @@ and explains recipes with it) and for the words of the error messages. A key who
 is `None` leaves the choice to what it configures: the model's builder, the optimizer, the dataset.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from kerasfer.options import Section
-
-Protocol = Literal["official", "subjects", "frames"]
-Backend = Literal["tensorflow", "jax", "torch"]
-Views = Literal["none", "flip", "ten_crop"]
+from kerasfer.data import DATASETS
+from kerasfer.models import MODELS
+from kerasfer.options import Backend, Precision, Protocol, Section, Views
+from kerasfer.recipe.sections import ByName
 
 
 class Reproduces(Section):
@@ -73,27 +72,11 @@ class Data(Section):
         "error", description="Stop at an unreadable picture, or count it and go on."
     )
     workers: int = Field(2, ge=1, description="Threads that prepare batches.")
-    path: str | None = Field(
-        None, description="folder: where train/, val/ and test/ are; absolute, or in --data-dir."
-    )
-    labels: Literal["majority", "argmax8", "probability"] | None = Field(
-        None, description="ferplus: how ten votes become a label. Default: argmax8."
-    )
-    neutral: bool | None = Field(
-        None, description="ckplus: take each sequence's first frame as neutral. Default: false."
-    )
     landmarks: str | None = Field(
         None,
         description="CSV file with the pictures' landmarks, for model.crop_mode landmarks; "
         "absolute, or in --data-dir.",
     )
-    release: Literal[2017, 2021] | None = Field(
-        None, description="affectnet: which release. Default: the one that is there."
-    )
-    with_rafdb: bool | None = Field(
-        None, description="sfew: train on RAF-DB's training pictures too. Default: false."
-    )
-    num_samples: int | None = Field(None, ge=1, description="synthetic: how many faces to draw.")
 
     @model_validator(mode="after")
     def _check_fold(self):
@@ -111,54 +94,14 @@ class Data(Section):
 
 
 class Model(Section):
-    """The network. A key that the named model does not take is refused when it is built."""
+    """The network."""
 
-    name: str = Field(description="The model: obsr, spd_attention, covpool, resnet18, vgg16, ….")
-    backbone: str | None = Field(None, description="Feature extractor, such as resnet34 or vgg16.")
-    weights: str | None = Field(
-        None, description="imagenet, a keras-hub preset or a local path. Null: random."
-    )
-    stem: Literal["imagenet", "half", "small"] | None = Field(
-        None, description="imagenet: 7 × 7 and max-pooling; half, small: 3 × 3, stride 2 or 1."
-    )
-    feature_stage: str | None = Field(None, description="Stage that feeds the head.")
-    dropout: float | None = Field(None, ge=0, lt=1, description="Dropout before the classifier.")
-    shared: bool | None = Field(None, description="obsr: one extractor instead of two.")
-    frozen: bool | None = Field(None, description="Train the head alone, never the backbone.")
-    crops: int | None = Field(None, ge=1, description="spd_attention: crops beside the whole face.")
-    crop_mode: Literal["random", "fixed", "landmarks"] | None = Field(
-        None, description="spd_attention: where the crops are cut in training."
-    )
-    crop_area: float | None = Field(
-        None, gt=0, le=1, description="spd_attention: a crop's share of the picture's area."
-    )
-    normalize: bool | None = Field(
-        None, description="spd_attention: divide by the sum of the attention coefficients."
-    )
-    axis: Literal["spatial", "channel"] | None = Field(
-        None, description="Covariance of positions, or of channels."
-    )
-    bimap_units: int | None = Field(None, ge=1, description="Output size of BiMap.")
-    width: int | None = Field(None, ge=1, description="slim_spd: channels of its first stage.")
-    epsilon: float | None = Field(None, gt=0, description="Smallest eigenvalue after ReEig.")
-    shrinkage: float | None = Field(
-        None, ge=0, description="λ of C + λ·trace(C)·I, which makes a covariance positive."
-    )
-    method: Literal["eigh", "matmul"] | None = Field(
-        None, description="Matrix logarithm by eigenvalues, or by products only, as phones need."
-    )
-    logreg_weight: float | None = Field(
-        None, ge=0, description="Weight of the log-eigenvalue regulariser in the loss."
-    )
-    logreg_form: Literal["squared", "linear"] | None = Field(
-        None, description="The regulariser as eq. (8) prints it, or as eq. (10) differentiates it."
-    )
+    name: str = Field(description="The model.")
 
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _read_none(cls, weights):
-        # YAML's null is spelled null; `none` would otherwise be looked for as a file.
-        return None if weights in ("none", "None") else weights
+
+DATA = ByName(DATASETS, Data, "dataset")
+MODEL = ByName(MODELS, Model, "model")
+SECTIONS = {"data": DATA, "model": MODEL}
 
 
 class Schedule(Section):
@@ -223,9 +166,7 @@ class Train(Section):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random choice.")
     backend: Backend | None = Field(None, description="Default: $KERAS_BACKEND, then tensorflow.")
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        "float32", description="Keras' dtype policy."
-    )
+    precision: Precision = Field("float32", description="Keras' dtype policy.")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each label that is spread over all classes."
     )
@@ -299,8 +240,8 @@ class Recipe(Section):
     )
     description: str = Field("", description="What the run is for.")
     reproduces: Reproduces | None = Field(None, description="The published number it aims at.")
-    data: Data
-    model: Model
+    data: Annotated[Data, DATA] = Field(description=Data.__doc__)
+    model: Annotated[Model, MODEL] = Field(description=Model.__doc__)
     optimizer: Optimizer = Field(default_factory=Optimizer)
     train: Train = Field(default_factory=Train)
     distill: Distill | None = Field(None, description="Learn from a trained model too.")
@@ -314,7 +255,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _check_landmarks(self):
-        given, wanted = self.data.landmarks, self.model.crop_mode == "landmarks"
+        crop_mode = getattr(self.model, "crop_mode", None)
+        given, wanted = self.data.landmarks, crop_mode == "landmarks"
         if wanted and given is None:
             raise ValueError(
                 "`model.crop_mode: landmarks` needs `data.landmarks`, a file of them such as "
@@ -323,7 +265,7 @@ class Recipe(Section):
         if given is not None and not wanted:
             raise ValueError(
                 "`data.landmarks` is for `model.crop_mode: landmarks`: set it to null or the mode "
-                f"to landmarks. Received: {given}, crop_mode={self.model.crop_mode}."
+                f"to landmarks. Received: {given}, crop_mode={crop_mode}."
             )
         if wanted and self.distill:
             raise ValueError(
@@ -348,7 +290,16 @@ def recipe_schema():
         "type": "string",
         "description": "Another recipe to inherit from, relative to this file.",
     }
-    # Any key may come from the base; only a complete recipe has to have them.
-    for part in (schema, *(schema["$defs"][name] for name in ("Data", "Model", "Distill"))):
-        del part["required"]
+    # Any key may come from the base. Only a complete recipe has to have them.
+    for part in (schema, *schema["$defs"].values()):
+        part.pop("required", None)
+    # So a section may lack its name, and then fits several models or datasets. A key of another
+    # one is null where the recipe drops what it inherits.
+    for key, section in SECTIONS.items():
+        schema["properties"][key]["anyOf"] = schema["properties"][key].pop("oneOf")
+        known = section.known_keys()
+        for member in section.sections():
+            others = "|".join(sorted(known - set(member.model_fields)))
+            patterns = {f"^({others})$": {"type": "null"}} if others else {}
+            schema["$defs"][member.__name__]["patternProperties"] = patterns
     return schema

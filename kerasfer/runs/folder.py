@@ -8,15 +8,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import yaml
 from keras import ops
 
 from kerasfer.errors import RunError
 from kerasfer.files import only_writer, replace_file, write_json, write_text
-from kerasfer.recipe import dump
-
-# A changed number of threads or bars changes no result; anything else makes another run.
-_FREE_KEYS = ("train.verbose", "train.tensorboard", "data.workers")
+from kerasfer.recipe import dump, load_recipe
+from kerasfer.recipe.differences import differences
 
 
 class RunFolder:
@@ -197,26 +194,13 @@ def _is_content(path):
 
 
 def _check_same(path, recipe):
-    before = (path / "recipe.yaml").read_text(encoding="utf-8")
-    changed = _changed_keys(before, dump(recipe))
+    changed = sorted(differences(load_recipe(path / "recipe.yaml"), recipe))
     if changed:
         raise RunError(
             f"{path} was begun with another recipe; what differs: {', '.join(changed)}. Go on with "
             "the same recipe and --set, or choose another --output-dir, or another name with "
             "--set name=…."
         )
-
-
-def _changed_keys(before, now):
-    def flatten(section, prefix=""):
-        for key, value in section.items():
-            if isinstance(value, dict):
-                yield from flatten(value, f"{prefix}{key}.")
-            elif prefix + key not in _FREE_KEYS:
-                yield prefix + key, value
-
-    a, b = (dict(flatten(yaml.safe_load(text))) for text in (before, now))
-    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
 
 
 def _make_folder(path):

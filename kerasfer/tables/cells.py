@@ -18,21 +18,11 @@ from pydantic import Field, ValidationError, model_validator
 from kerasfer.errors import RecipeError
 from kerasfer.options import Section
 from kerasfer.recipe import load_recipe, parse_file
-from kerasfer.recipe.schema import Model, Recipe
+from kerasfer.recipe.differences import differences
+from kerasfer.recipe.schema import MODEL, Recipe
 
 CLASS_METRICS = ("precision", "recall", "f1")
 METRICS = ("accuracy", "macro_recall", "macro_f1", *CLASS_METRICS)
-
-# What changes no result; `reproduces` and `description` say what a run is for.
-FREE_KEYS = (
-    "name",
-    "description",
-    "reproduces",
-    "data.workers",
-    "train.backend",
-    "train.tensorboard",
-    "train.verbose",
-)
 
 
 class Part(Section):
@@ -228,36 +218,6 @@ def _check_runs(path, cells):
             )
 
 
-def differences(recipe, other):
-    """Finds what in two recipes may make their results differ.
-
-    Returns:
-        `{"train.epochs": (60, 2)}`, the keys in the recipe's order.
-    """
-    a, b = _flatten(recipe), _flatten(other)
-    return {
-        key: (a.get(key), b.get(key))
-        for key in (*a, *(key for key in b if key not in a))
-        if a.get(key) != b.get(key)
-    }
-
-
-def _flatten(recipe):
-    def walk(section, prefix=""):
-        for key, value in section.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield prefix + key, value
-
-    values = recipe.model_dump(exclude_none=True)
-    return {
-        key: value
-        for key, value in walk(values)
-        if key not in FREE_KEYS and key.split(".")[0] not in FREE_KEYS
-    }
-
-
 def _cell_recipe(path, file, row_name, column_name, overrides, place):
     """Returns a cell's recipe, named as its run, and what `--set` changed in it."""
     row, column = file.rows[row_name], file.columns[column_name]
@@ -295,7 +255,7 @@ def _whole_model(model):
     """Writes changes that put a model in the place of another, of which no key is left."""
     if model is None:
         return []
-    forgotten = [key for key in Model.model_fields if key != "name" and key not in model]
+    forgotten = sorted(MODEL.known_keys() - {"name", *model})
     return [*(f"model.{key}=null" for key in forgotten), f"model={json.dumps(model)}"]
 
 

@@ -15,7 +15,7 @@ from kerasfer.evaluate.evaluation import find_duplicates, predict_probabilities
 from kerasfer.evaluate.metrics import classification_metrics
 from kerasfer.explain.figures import plot_heat_maps
 from kerasfer.files import write_json
-from kerasfer.models import build_model, check_options
+from kerasfer.models import build_model
 from kerasfer.models.loading import check_landmarks, load_model
 from kerasfer.report import write_folds_report, write_report
 from kerasfer.report.figures import plot_confusion_matrix, plot_curves
@@ -46,8 +46,6 @@ def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
     Example:
         >>> train(load_recipe("recipes/quickstart.yaml"))["accuracy"]
     """
-    options = recipe.model.model_dump(exclude={"name"}, exclude_none=True)
-    check_options(recipe.model.name, options)  # a slip shows before the data is read
     run_dir = Path(output_dir) / recipe.name
     folds = load_folds(recipe.data, recipe.train.seed, data_dir)
     if len(folds) > 1:

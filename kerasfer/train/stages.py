@@ -85,7 +85,7 @@ def set_trainable(model, recipe, alone=False):
             f"{recipe.model.name} has none apart. Set it to 0."
         )
     for extractor in extractors:
-        extractor.trainable = not (alone or recipe.model.frozen)
+        extractor.trainable = not (alone or getattr(recipe.model, "frozen", None))
 
 
 @contextlib.contextmanager

@@ -84,19 +84,27 @@ def test_check_passes_on_the_options_of_the_dataset(call):
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
+    ("name", "option", "message"),
     [
-        ("labels", "--set labels: expected an option of the dataset, such as path=my_faces."),
-        ("name=fer2013", "--set name=fer2013: expected an option of the dataset"),
-        ("labels=major", 'must be one of majority, argmax8, probability or null. Received: "major'),
-        ("release=2018", "`data.release` must be one of 2017, 2021 or null. Received: 2018."),
-        ("label=majority", "--set label=majority: unknown key `data.label`. Did you mean"),
-        ("num_samples=[", "--set num_samples=[: the value is not valid YAML"),
-        ("labels=majority", "The dataset synthetic takes no option 'labels'"),
+        ("ferplus", "labels", "--set labels: expected an option of the dataset, such as path=my_"),
+        ("ferplus", "name=fer2013", "--set name=fer2013: expected an option of the dataset"),
+        (
+            "ferplus",
+            "labels=major",
+            'one of majority, argmax8, probability or null. Received: "',
+        ),
+        ("affectnet", "release=2018", "must be one of 2017, 2021 or null. Received: 2018."),
+        (
+            "ferplus",
+            "label=majority",
+            "--set label=majority: unknown key `data.label`. Did you",
+        ),
+        ("synthetic", "num_samples=[", "--set num_samples=[: the value is not valid YAML"),
+        ("synthetic", "labels=majority", "does not take data.labels; it takes num_samples. Remove"),
     ],
 )
-def test_wrong_options_are_refused(call, option, message):
-    result = call("check", "synthetic", "--set", option)
+def test_wrong_options_are_refused(call, name, option, message):
+    result = call("check", name, "--set", option)
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("\n") == 1

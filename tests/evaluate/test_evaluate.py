@@ -24,7 +24,7 @@ RECIPE = Recipe.model_validate(
     {
         "name": "tiny",
         "data": {"name": "synthetic", "num_samples": 70, "image_size": 16},
-        "model": {"name": "tiny"},
+        "model": {"name": "covpool"},
     }
 )
 
@@ -134,7 +134,7 @@ def test_a_folder_of_pictures(run, tmp_path):
 
 
 def test_an_unknown_dataset(run):
-    with pytest.raises(RecipeError, match="Did you mean 'synthetic'"):
+    with pytest.raises(RecipeError, match="Did you mean synthetic"):
         evaluate(run, dataset="syntetic")
 
 

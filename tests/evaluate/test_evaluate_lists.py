@@ -23,7 +23,7 @@ from kerasfer.report import write_report
 RECIPE = {
     "name": "tiny",
     "data": {"name": "ferplus", "image_size": 16},
-    "model": {"name": "tiny"},
+    "model": {"name": "covpool"},
 }
 
 

@@ -15,7 +15,7 @@ from keras import layers
 
 from kerasfer.cli import main
 from kerasfer.errors import DataError, RecipeError, RunError
-from kerasfer.export import export, export_run, exporting
+from kerasfer.export import FORMATS, export, export_run, exporting, processes
 from kerasfer.export.convert import main as main_of_convert
 from kerasfer.layers import BiMap, LogEig, Vech
 from kerasfer.predict.runtimes import load_runtime
@@ -34,11 +34,11 @@ def run(tmp_path_factory):
 @pytest.fixture
 def in_process(monkeypatch):
     """Converts in this process: importing TensorFlow in another one takes seconds."""
-    run = exporting._run
+    run = processes.run_python
 
-    def convert(arguments, environment):
+    def convert(arguments, **environment):
         if "kerasfer.export.convert" not in arguments:
-            return run(arguments, environment)
+            return run(arguments, **environment)
         code = 0
         try:
             main_of_convert(Path(arguments[-1]))
@@ -46,7 +46,7 @@ def in_process(monkeypatch):
             code = stop.code
         return subprocess.CompletedProcess(arguments, code, "", "")
 
-    monkeypatch.setattr(exporting, "_run", convert)
+    monkeypatch.setattr(processes, "run_python", convert)
 
 
 def hidden(folder):
@@ -131,19 +131,22 @@ def quick(monkeypatch):
     report = {**SETTINGS, "mismatch": None}
 
     def convert(job, work):
-        if job["format"] == "saved_model":
+        if job.format == "saved_model":
             (work / "exported" / "assets.extra").mkdir(parents=True)
             (work / "exported" / "saved_model.pb").write_text(work.name)
         else:
-            (work / f"exported.{job['format']}").write_text("content")
+            (work / f"exported.{job.format}").write_text("content")
         return {"pictures": "some pictures"}
 
-    monkeypatch.setattr(exporting, "_convert", convert)
-    monkeypatch.setattr(exporting, "_judge", lambda *arguments: dict(report))
+    monkeypatch.setattr(exporting, "convert", convert)
+    monkeypatch.setattr(exporting, "measure", lambda *arguments: {})
+    monkeypatch.setattr(
+        exporting, "_report", lambda job, *arguments: {"format": job.format, **report}
+    )
     return report
 
 
-@pytest.mark.parametrize("format", exporting.FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_mismatch_is_not_kept(run, tmp_path, quick, format):
     quick["mismatch"] = "19 of 1000 pictures get another class"
     with pytest.raises(RunError, match="not kept.*: 19 of 1000 .*--allow-mismatch"):
@@ -181,11 +184,11 @@ def test_exports_at_the_same_time_get_their_own_versions(run, tmp_path, quick):
 def test_a_file_that_appears_meanwhile_is_kept(run, tmp_path, quick, monkeypatch):
     target = tmp_path / "faces" / "faces.tflite"
 
-    def judge(*arguments):
+    def measure(*arguments):
         target.write_text("of another process")
-        return dict(quick)
+        return {}
 
-    monkeypatch.setattr(exporting, "_judge", judge)
+    monkeypatch.setattr(exporting, "measure", measure)
     with pytest.raises(RunError, match="exports are never overwritten"):
         export_run(run, "tflite", output_dir=tmp_path)
     assert target.read_text() == "of another process"
@@ -196,7 +199,9 @@ def test_wrong_arguments(run, tmp_path, quick):
         export_run(run, "coreml")
     with pytest.raises(RecipeError, match="quantize must be one of .*Received: 'int4'"):
         export_run(run, "tflite", "int4")
-    with pytest.raises(RecipeError, match="Only tflite can be quantized. .*format=onnx.*int8"):
+    with pytest.raises(
+        RecipeError, match="quantize must be one of none for the format onnx. Received: int8"
+    ):
         export_run(run, "onnx", "int8")
     with pytest.raises(ValueError, match=r"`path` must end in '.onnx'.*Received: .*model.tflite"):
         export("model.keras", tmp_path / "model.tflite", "onnx", pictures=[0])
@@ -210,7 +215,7 @@ def test_what_is_no_run(run, tmp_path):
     lonely = tmp_path / "lonely.keras"
     shutil.copy(run / "model.keras", lonely)
     for path in (lonely, tmp_path):
-        with pytest.raises(RunError, match=r"Expected a run's folder.*kerasfer.export.export"):
+        with pytest.raises(RunError, match=r"Expected a run folder.*kerasfer.export.export"):
             export_run(path, "onnx")
     folds = tmp_path / "folds"
     (folds / "fold_0").mkdir(parents=True)
@@ -227,7 +232,7 @@ def test_what_is_no_run(run, tmp_path):
     [
         (
             "Traceback\nModuleNotFoundError: No module named 'ai_edge_litert'\n",
-            r"needs ai_edge_litert.*pip install \"kerasfer\[export\]\"",
+            r"needs the optional dependency ai_edge_litert.*pip install \"kerasfer\[export\]\"",
         ),
         ("Traceback\nValueError: no such kernel\n", "failed: ValueError: no such kernel .*log"),
         ("", "failed: exit code -6"),
@@ -235,12 +240,12 @@ def test_what_is_no_run(run, tmp_path):
 )
 def test_a_process_that_fails(run, tmp_path, monkeypatch, stderr, message):
     failed = subprocess.CompletedProcess([], -6, "", stderr)
-    monkeypatch.setattr(exporting, "_run", lambda *arguments: failed)
+    monkeypatch.setattr(processes, "run_python", lambda *arguments, **environment: failed)
     with pytest.raises(RunError, match=message) as raised:
         export_run(run, "tflite", output_dir=tmp_path)
     assert not list(tmp_path.iterdir())
     if "log" in message:
-        log = Path(str(raised.value).split("all of it in ")[1].rstrip(")"))
+        log = Path(str(raised.value).split("complete log: ")[1].rstrip(")"))
         assert log.read_text() == stderr
         log.unlink()
 
@@ -264,11 +269,11 @@ def test_the_command(run, tmp_path, quick):
     assert result.output.splitlines() == [
         f"model         {run}",
         "converted     tflite, compared on some pictures",
-        "agreement     98.10 %  of 1,000 pictures get the same class; probabilities differ by up "
-        "to 0.033",
-        "accuracy      49.00 %  (the model's: 50.00 %)",
-        "one face      3.2 / 4.0 ms (1 thread), 1.6 / 2.0 ms (4 threads): median / 95 % of CPU, 2 "
-        "cores",
+        "agreement     98.10 %  of 1,000 pictures get the same class, and probabilities differ by "
+        "at most 0.033",
+        "accuracy      49.00 %  (model: 50.00 %)",
+        "one face      3.2 / 4.0 ms (1 thread), 1.6 / 2.0 ms (4 threads), median / 95th "
+        "percentile, CPU, 2 cores",
         "size          11.58 MB",
         f"exported      {tmp_path}/faces/faces-int8.tflite",
     ]
@@ -279,9 +284,12 @@ def test_the_command_fails_in_one_line(run, tmp_path, quick):
     arguments = ["export", str(run), "--format", "onnx", "--output-dir", str(tmp_path)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1 and result.output.splitlines()[-1].startswith(
-        "Error: The exported"
+        "Error: The export was not kept"
     )
     result = CliRunner().invoke(main, [*arguments, "--quantize", "int8"])
-    assert result.exit_code == 2 and "Only tflite can be quantized" in result.output
+    assert (
+        result.exit_code == 2
+        and "quantize must be one of none for the format onnx" in result.output
+    )
     result = CliRunner().invoke(main, ["export", str(run)])
     assert result.exit_code == 2 and "Missing option '--format'" in result.output

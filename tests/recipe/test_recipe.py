@@ -98,7 +98,7 @@ def test_defaults(write):
 
 def test_a_number_with_an_exponent_needs_no_dot(write):
     path = write(MINIMAL + "optimizer: {learning_rate: 1e-4, weight_decay: 5E-3}\n")
-    recipe = load_recipe(path, ["model.epsilon=1e-5"])
+    recipe = load_recipe(path, ["model={name: covpool, epsilon: 1e-5}"])
     assert recipe.optimizer.learning_rate == 1e-4
     assert recipe.optimizer.weight_decay == 5e-3
     assert recipe.model.epsilon == 1e-5
@@ -117,7 +117,7 @@ def test_every_key_round_trips(write):
             name: café
             reproduces: {paper: obsr, table: 4, row: OBSR-Net, column: CK+, accuracy: 98.82}
             data: {name: ckplus, protocol: subjects, fold: 2, num_folds: 5, neutral: true, limit: 9}
-            model: {name: obsr, weights: imagenet, dropout: 0.5, method: matmul, logreg_weight: 0.0}
+            model: {name: spd_attention, weights: imagenet, dropout: 0.5, method: matmul, crops: 3}
             optimizer: {name: gc_sgd, momentum: 0.9, conv_only: false, location: update, ema: 0.99}
             train: {early_stopping: 3, precision: mixed_float16, backend: torch, tensorboard: false}
             evaluate: {tta: ten_crop}
@@ -187,6 +187,19 @@ def test_merge_keys(write):
     assert (recipe.train.seed, recipe.train.epochs) == (4, 2)
 
 
+def test_null_drops_an_inherited_key_that_the_model_does_not_take(write):
+    write(
+        "data: {name: ferplus, labels: majority}\nmodel: {name: resnet18, stem: half}\n",
+        "base.yaml",
+    )
+    path = write(
+        "base: base.yaml\ndata: {name: fer2013, labels: null}\nmodel: {name: covpool, stem: null}\n"
+    )
+    recipe = load_recipe(path)
+    assert "labels" not in recipe.data.model_dump()
+    assert recipe.model.model_dump(exclude_none=True) == {"name": "covpool"}
+
+
 def test_weights_none_means_null(write):
     assert load_recipe(write(MINIMAL), ["model.weights=none"]).model.weights is None
 
@@ -209,10 +222,10 @@ def test_weights_none_means_null(write):
             "Known here: flip, crop, shift, rotation, erasing, mixup.",
         ),
         ("data={1: 2}", "unknown key `data.1`. Known here: name, protocol, "),
-        ("train.epochs=0", "`train.epochs` must be a whole number (at least 1). Received: 0."),
-        ("train.epochs=true", "`train.epochs` must be a whole number (at least 1). Received: true"),
-        ("train.epochs=1.5", "`train.epochs` must be a whole number (at least 1). Received: 1.5."),
-        ("train.epochs={a: 1}", "must be a whole number (at least 1). Received: {'a': 1}."),
+        ("train.epochs=0", "`train.epochs` must be an integer (at least 1). Received: 0."),
+        ("train.epochs=true", "`train.epochs` must be an integer (at least 1). Received: true"),
+        ("train.epochs=1.5", "`train.epochs` must be an integer (at least 1). Received: 1.5."),
+        ("train.epochs={a: 1}", "must be an integer (at least 1). Received: {'a': 1}."),
         (
             "data.augment.crop=1.5",
             "`data.augment.crop` must be a number (above 0, at most 1) or null. Received: 1.5.",
@@ -229,8 +242,27 @@ def test_weights_none_means_null(write):
         ("optimizer.name=lion", "must be one of sgd, adam, adamw, rmsprop, gc_sgd, gc_adam, "),
         ("train=", "`train` must be a section of keys and values. Received: null."),
         ("data=fer2013", '`data` must be a section of keys and values. Received: "fer2013".'),
-        ("name=a/b", "`name` must be a name for a folder: without / and \\, not beginning with a"),
-        ("model.name=3", "`model.name` must be a text. Received: 3."),
+        (
+            "name=a/b",
+            "`name` must be the name of a folder, without / and \\ and not begin",
+        ),
+        ("model.name=3", "slim_spd, spd_attention, vgg16, vgg19. Received: 3."),
+        ("model.name=resnet81", 'vgg19. Received: "resnet81". Did you mean resnet18?'),
+        ("data.name=fer2103", 'synthetic. Received: "fer2103". Did you mean fer2013?'),
+        (
+            "model.crops=3",
+            "the model resnet18 does not take model.crops; it takes dropout, frozen, weights, "
+            "stem. Remove the key, or set it to null if it is inherited.",
+        ),
+        (
+            "data.path=faces",
+            "the dataset fer2013 does not take data.path; it takes no options of its own. Remove",
+        ),
+        ("model.stm=half", "unknown key `model.stm`. Did you mean `model.stem`?"),
+        ("model.stm=null", "unknown key `model.stm`. Did you mean `model.stem`?"),
+        ("model={name: alexnet, stem: half}", "`model.stem` must be one of imagenet, small or nu"),
+        ("model=3", "`model` must be a section of keys and values. Received: 3."),
+        ("description=3", 'must be a string. Received: 3. Put it in quotes: "3".'),
         (
             "reproduces={paper: obsr, table: 4, row: x, accuracy: 101}",
             "`reproduces.accuracy` must be a number (at least 0, at most 100). Received: 101.",
@@ -304,7 +336,7 @@ def test_override_errors(write, override, message):
         ("fer2013\n", 'Received: "fer2013".'),
         ("base: 3\n", "mine.yaml:1: `base` must be the path of a recipe. Received: 3."),
         ("base: missing.yaml\n", "mine.yaml:1: `base`: There is no recipe missing.yaml."),
-        (MINIMAL + "train: &loop\n  seed: *loop\n", "`train.seed` must be a whole number"),
+        (MINIMAL + "train: &loop\n  seed: *loop\n", "`train.seed` must be an integer"),
     ],
 )
 def test_file_errors(write, text, message):

@@ -12,7 +12,7 @@ from kerasfer.runs.folder import RunFolder, open_folds, recipe_of_fold
 
 def recipe(fold=None, **train):
     data = {"name": "synthetic", "num_folds": 3, "fold": fold}
-    return Recipe.model_validate({"data": data, "model": {"name": "tiny"}, "train": train})
+    return Recipe.model_validate({"data": data, "model": {"name": "covpool"}, "train": train})
 
 
 def model(optimizer, trained=True):
@@ -173,3 +173,15 @@ def test_a_refusal_comes_before_the_first_fold(tmp_path):
         open_folds(tmp_path / "run", recipe(), resume=False)
     with pytest.raises(RunError, match="what differs: train.epochs"):
         open_folds(tmp_path / "run", recipe(epochs=3), resume=False)
+
+
+def test_runs_of_older_versions_and_with_another_description_are_resumable(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with run.open(recipe(), resume=False):
+        run.save_state(state(1), model("sgd"))
+    older = run.recipe.read_text().replace("  label_smoothing: 0.0\n", "")
+    run.recipe.write_text(older.replace("description: ''", "description: What it was for."))
+    assert "What it was for" in run.recipe.read_text()
+    run.check(recipe(verbose=0), resume=True)
+    with pytest.raises(RunError, match="what differs: train.label_smoothing"):
+        run.check(recipe(label_smoothing=0.1), resume=True)

@@ -11,7 +11,8 @@ from one_step import take_a_step
 from kerasfer.cli import main
 from kerasfer.data import DATASETS
 from kerasfer.recipe import load_recipe
-from kerasfer.tables.cells import differences, load_table
+from kerasfer.recipe.differences import differences
+from kerasfer.tables.cells import load_table
 
 ROOT = Path(__file__).parents[2]
 TABLES = sorted((ROOT / "recipes" / "tables").glob("*.yaml"))

@@ -47,6 +47,7 @@ def place(tmp_path, monkeypatch, plain):
     (tmp_path / "recipes" / "tables" / "two.yaml").write_text(TABLE)
     for name in ("tiny", "tiny_spd"):
         monkeypatch.setitem(MODELS, name, getattr(tiny_models, name))
+    monkeypatch.setitem(DATASETS, "drawn", lambda data_dir: None)
     return tmp_path
 
 
@@ -267,8 +268,8 @@ def test_a_run_of_another_recipe_fills_nothing(place):
     result = two()
     assert "not run" in lines_of(result, "tiny")[0]
     assert (
-        "tiny is a run of another recipe: train.epochs is 1 there and 2 here, data.limit is 20 "
-        "there and null here. Move it away, or choose another --output-dir."
+        "tiny is a run of another recipe: data.limit is 20 there and null here, train.epochs is 1 "
+        "there and 2 here. Move it away, or choose another --output-dir."
     ) in result.stdout
     refused = two("--run-missing", "--set", "model.name=tiny")
     assert refused.exit_code == 1 and "Not run: tiny" in refused.stderr

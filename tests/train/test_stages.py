@@ -105,7 +105,7 @@ def test_then_everything_is_trained_by_a_fresh_optimizer(fitted):
 
 def test_a_frozen_extractor_stays_frozen(fold):
     recipe = Recipe.model_validate(
-        {"data": {"name": "synthetic"}, "model": {"name": "tiny", "frozen": True}}
+        {"data": {"name": "synthetic"}, "model": {"name": "resnet18", "frozen": True}}
     )
     model = tiny_models.tiny(("happy", "sad"), 16, frozen=True)
     for alone in (True, False):
@@ -126,7 +126,7 @@ def test_averages_come_and_go_unrounded():
     recipe = Recipe.model_validate(
         {
             "data": {"name": "synthetic"},
-            "model": {"name": "tiny_spd"},
+            "model": {"name": "spd_attention"},
             "optimizer": {"name": "sgd", "learning_rate": 0.5, "ema": 0.7},
         }
     )

@@ -44,7 +44,8 @@ def load(data_dir, *, path=None):
 
     Args:
         data_dir: The folder that holds the datasets.
-        path: The folder, absolute or relative to `data_dir`.
+        path: The folder. A relative path is searched in the working folder first, and in
+            `data_dir` second.
 
     Returns:
         `Samples` with splits, and pictures as paths. Its `notes` say how many files were used and
@@ -57,11 +58,12 @@ def load(data_dir, *, path=None):
     """
     if not path:
         raise RecipeError("data.path must name the folder for data.name=folder. Received: none.")
-    root = Path(data_dir) / Path(path).expanduser()
-    if not root.is_dir():
+    places = [Path(path).expanduser(), Path(data_dir) / Path(path).expanduser()]
+    root = next((place for place in places if place.is_dir()), None)
+    if root is None:
         raise DataError(
-            f"The folder {printable(root)} was not found. A relative data.path is searched in "
-            f"--data-dir. Expected in it: {TREE}."
+            f"The folder {printable(' or '.join(map(str, dict.fromkeys(places))))} was not found. "
+            f"Expected in it: {TREE}."
         )
     folder = _skip_containers(root)
     parts, notes = _find_parts(folder)
@@ -73,7 +75,7 @@ def load(data_dir, *, path=None):
     if "test" not in parts:
         drawn = ("test",)
         train = np.flatnonzero(splits == "train")
-        _, chosen = split_off(targets[train], TEST_FRACTION, TEST_SEED)
+        _, chosen = split_off(targets[train], TEST_FRACTION, TEST_SEED, every_class=True)
         splits[train[chosen]] = "test"
         notes.append(f"{printable(folder)} has no test folder: drew {len(chosen):,} of train")
     for split in ("validation", "test"):
