@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kerasfer.errors import KerasferError, RecipeError, RunError
-from kerasfer.recipe import load_recipe
+from kerasfer.recipe.differences import differences
 from kerasfer.recipe.messages import show
-from kerasfer.tables.cells import CLASS_METRICS, differences
-from kerasfer.tables.results import Result, is_finished, read_run, read_summary
+from kerasfer.runs.folder import RunFolder
+from kerasfer.tables.cells import CLASS_METRICS
+from kerasfer.tables.results import Result, read_run, read_summary
 
 
 @dataclass(frozen=True)
@@ -158,20 +159,20 @@ def _complete(cells, data_dir, output_dir):
     from kerasfer.train import train
 
     recipe = cells[0].recipe
-    folder = output_dir / recipe.name
-    if (folder / "recipe.yaml").exists():
-        before = load_recipe(folder / "recipe.yaml")
+    run = RunFolder(output_dir / recipe.name)
+    if run.exists:
+        before = run.load_recipe()
         changed = differences(recipe, before)
         if changed:
-            raise RunError(_other_recipe(folder, changed))
-        # Bars and words may have changed since; the run goes on as it was begun.
+            raise RunError(_other_recipe(run.path, changed))
+        # The words may have changed since. The run is continued as it began.
         recipe = before.model_copy(update={"name": recipe.name})
-    if not is_finished(folder):
+    if not run.is_finished:
         train(recipe, data_dir=data_dir, output_dir=output_dir, resume=True)
-    known = read_run(folder).lists
+    known = read_run(run.path).lists
     for name in dict.fromkeys(cell.list for cell in cells if cell.list):
         if name not in known:
-            evaluate(folder, data_dir=data_dir, list_name=name)
+            evaluate(run.path, data_dir=data_dir, list_name=name)
 
 
 def _find_result(recipe, output_dir, results_dir):

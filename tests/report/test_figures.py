@@ -7,13 +7,9 @@ import pytest
 from PIL import Image
 
 from kerasfer.errors import RunError
-from kerasfer.report.figures import (
-    best_epoch,
-    curve_panels,
-    plot_confusion_matrix,
-    plot_curves,
-    read_history,
-)
+from kerasfer.evaluate.confusion_matrix import plot_confusion_matrix
+from kerasfer.report.figures import best_epoch, curve_panels, plot_curves
+from kerasfer.runs.history import read_history
 
 HISTORY = """epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds
 1,1.9,0.25,1.8,0.30,0.1,40
@@ -86,7 +82,7 @@ def test_history_with_gaps_and_damage(tmp_path):
     path.write_text("epoch,loss\n1,half\n")
     with pytest.raises(RunError, match=r"history\.csv.*half"):
         read_history(path)
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match="Cannot read"):
         read_history(tmp_path / "absent.csv")
 
 

@@ -11,10 +11,11 @@ from click.testing import CliRunner
 
 from kerasfer.cli import main
 from kerasfer.data import DATASETS
+from kerasfer.errors import DataError
 from kerasfer.models import MODELS
 from kerasfer.recipe import dump, load_recipe
+from kerasfer.runs.folder import RunFolder
 from kerasfer.tables.cells import load_table, slug
-from kerasfer.tables.results import is_finished
 
 # A table's file
 
@@ -37,6 +38,10 @@ train: {epochs: 2, tensorboard: false, verbose: 2}
 """
 
 
+def missing(data_dir):
+    raise DataError("drawn was not found.")
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch, plain):
     """A folder with recipes/tiny.yaml and recipes/tables/two.yaml; models that train in no time."""
@@ -47,7 +52,7 @@ def place(tmp_path, monkeypatch, plain):
     (tmp_path / "recipes" / "tables" / "two.yaml").write_text(TABLE)
     for name in ("tiny", "tiny_spd"):
         monkeypatch.setitem(MODELS, name, getattr(tiny_models, name))
-    monkeypatch.setitem(DATASETS, "drawn", lambda data_dir: None)
+    monkeypatch.setitem(DATASETS, "drawn", missing)
     return tmp_path
 
 
@@ -68,7 +73,7 @@ def drawn(monkeypatch):
     labels = {f"fer{n:07}": samples.class_names[samples.targets[n]] for n in test[:5]}
     labels["fer9999999"] = "happy"
     listed = PictureList("drawn", "occlusion", labels, 6, 0, 0)
-    monkeypatch.setattr("kerasfer.evaluate.evaluation.load_list", lambda *names: listed)
+    monkeypatch.setattr("kerasfer.evaluate.selection.load_list", lambda *names: listed)
     return samples
 
 
@@ -282,8 +287,10 @@ def test_what_changes_no_result_is_not_compared(place):
 
 
 def test_an_unfinished_run_fills_nothing(place):
-    (measured("runs/tiny", load_recipe("recipes/tiny.yaml")) / "checkpoint").mkdir()
-    assert not is_finished("runs/tiny")
+    folder = measured("runs/tiny", load_recipe("recipes/tiny.yaml"))
+    (folder / "checkpoint").mkdir()
+    (folder / "checkpoint" / "epoch_1.npz").touch()
+    assert not RunFolder(folder).is_finished
     assert "not run" in lines_of(two(), "tiny")[0]
 
 
@@ -300,7 +307,7 @@ def test_recorded_results(place):
     # With changes, what was recorded without them does not count.
     assert "not run" in two("--set", "train.epochs=1").stdout
     Path("recipes/results/tiny.json").write_text("{")
-    assert "tiny.json as kerasfer wrote it, but it is damaged" in two().stderr
+    assert "tiny.json, which must be a JSON file written by kerasfer" in two().stderr
 
 
 def test_figures(place):
@@ -312,7 +319,7 @@ def test_figures(place):
     folder = measured("runs/tiny", load_recipe("recipes/tiny.yaml"), lists=["occlusion"])
     result = two("--figures", "drawn")
     assert result.exit_code == 1
-    assert "gradient_norm.csv with a gradient's norm a step, but it cannot be read" in result.stderr
+    assert "gradient_norm.csv, which must hold the norm of a gradient for each" in result.stderr
     folder.joinpath("gradient_norm.csv").write_text("step,epoch,norm\n1,1,0.5\n2,1,0.25\n")
     result = two("--figures", "drawn")
     assert result.exit_code == 0, result.stderr
@@ -355,17 +362,17 @@ def test_running_what_is_missing(place, drawn, monkeypatch):
 
 def test_going_on_after_an_interruption(place, drawn, monkeypatch):
     def interrupt(self, batch, logs=None):
-        if self.state["epoch"] == 1:
+        if self.state.epoch == 1:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("kerasfer.train.callbacks.KeepState.on_train_batch_end", interrupt)
+        patched.setattr("kerasfer.train.callbacks.Record.on_train_batch_end", interrupt)
         result = two("--run-missing")
     assert result.exit_code == 130
     assert result.stderr == "Interrupted: run the same command again.\n"
     assert "not run" in lines_of(two(), "tiny")[0]
     result = two("--run-missing")
-    assert result.exit_code == 0 and "Going on after epoch 1." in result.stdout
+    assert result.exit_code == 0 and "Resuming after epoch 1." in result.stdout
 
 
 def test_a_missing_dataset_stops_no_other_row(place, drawn):
