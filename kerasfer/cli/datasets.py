@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kerasfer.cli.shared import Group, data_dir_option
+from kerasfer.cli.shared import Group, data_dir_option, detector_option
 from kerasfer.errors import DataError, RecipeError
 from kerasfer.recipe import load_data
 
@@ -110,15 +110,17 @@ def check(name, data_dir, options, output_dir, as_json):
     show_default=True,
     help="Keep the center of a picture in which no face is found, or skip the picture.",
 )
+@detector_option()
 @click.option(
     "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads."
 )
-def prepare(name, output_dir, data_dir, options, size, margin, no_face, workers):
+def prepare(name, output_dir, data_dir, options, size, margin, no_face, faces, workers):
     """Crop and align the faces of the dataset NAME once, for faster and better training.
 
-    MTCNN detects the faces (extra kerasfer[faces]), which are rotated until the eyes are level.
-    If the command is interrupted, even by kill -9, run it again to continue. without_face.csv lists
-    the pictures without a face, and landmarks.csv has the positions of eyes, nose and mouth.
+    MTCNN or another detector (extra kerasfer[faces]) detects the faces, which are rotated until the
+    eyes are level. If the command is interrupted, even by kill -9, run it again to continue.
+    without_face.csv lists the pictures without a face, and landmarks.csv has the positions of eyes,
+    nose and mouth.
 
     Train on the result with data.name=folder and data.path=OUTPUT_DIR. A prepared CK+ keeps the
     form of the release, which identifies the persons: use data.name=ckplus and --data-dir
@@ -134,7 +136,7 @@ def prepare(name, output_dir, data_dir, options, size, margin, no_face, workers)
     from kerasfer.faces import make_detector
     from kerasfer.faces.prepare import Crop, prepare
 
-    detect, crop = make_detector("mtcnn"), Crop(size, margin, no_face)
+    detect, crop = make_detector(faces), Crop(size, margin, no_face, faces)
     with _bar(f"Preparing {len(samples):,} pictures", len(samples)) as bar:
         numbers = prepare(
             samples, output_dir, detect, crop, workers=workers, progress=_updates(bar)

@@ -7,17 +7,11 @@ import os
 
 import click
 
-from kerasfer.cli.shared import Command, backend_option, prepare_keras
+from kerasfer.cli.shared import Command, backend_option, detector_option, prepare_keras
 from kerasfer.errors import DataError
 from kerasfer.text import percent
 
-faces_option = click.option(
-    "--faces",
-    type=click.Choice(["mtcnn", "none"]),
-    default="mtcnn",
-    show_default=True,
-    help="What finds the faces; none where each picture is a ready crop of one.",
-)
+faces_option = detector_option("if each picture is a ready crop of one face")
 margin_option = click.option(
     "--margin",
     type=click.FloatRange(min=-0.5, max=2.0),
@@ -85,7 +79,7 @@ def predict(ctx, run, pictures, faces, margin, as_json, as_csv, annotate, backen
         click.echo(json.dumps(document, indent=2))
     if as_csv:
         click.echo(_as_csv(records, predictor.class_names), nl=False)
-    _finish(ctx, records, f"; annotated in {annotate}" if annotate else "")
+    _finish(ctx, paths, records, f"; annotated in {annotate}" if annotate else "")
 
 
 @click.command(cls=Command)
@@ -157,7 +151,7 @@ def explain(ctx, run, pictures, faces, margin, class_name, steps, output_dir, as
     elif steps and len(every) > 1:
         means = [_mean(every, key) for key in _SCORES]
         _line(width, "mean", "", "", *_scores(*means), "")
-    _finish(ctx, records, f"; figures in {output_dir}" if every else "")
+    _finish(ctx, paths, records, f"; figures in {output_dir}" if every else "")
 
 
 _SCORES = ("insertion", "random_insertion", "deletion", "random_deletion")
@@ -238,7 +232,7 @@ def _as_csv(records, class_names):
     return file.getvalue()
 
 
-def _finish(ctx, records, more=""):
+def _finish(ctx, paths, records, more=""):
     """Sums up on stderr, and fails where a picture could not be read."""
     faces = sum(len(record["faces"]) for record in records)
     bad = sum(record["error"] is not None for record in records)
@@ -249,8 +243,24 @@ def _finish(ctx, records, more=""):
     if bad:
         parts.append(f"{_count(bad, 'picture')} could not be read")
     click.echo(", ".join(parts) + more, err=True)
+    if empty:
+        _suggest_no_detector(paths, records)
     if bad:
         ctx.exit(1)
+
+
+def _suggest_no_detector(paths, records):
+    """Says so on stderr if no face was found in pictures that are probably crops of a face."""
+    from kerasfer.faces.ready_crops import looks_like_crop
+
+    pairs = zip(paths, records, strict=True)
+    empty = (path for path, record in pairs if not record["faces"] and record["error"] is None)
+    if crops := sum(map(looks_like_crop, empty)):
+        click.echo(
+            f"{_count(crops, 'picture')} without a face {'is' if crops == 1 else 'are'} small and "
+            "nearly square. If your pictures are ready crops of one face, use --faces none.",
+            err=True,
+        )
 
 
 def _count(number, thing):

@@ -7,7 +7,7 @@ import time
 import click
 
 from kerasfer.cli.seeing import faces_option, margin_option
-from kerasfer.cli.shared import Command, backend_option, prepare_keras
+from kerasfer.cli.shared import Command, backend_option, detector_option, prepare_keras
 from kerasfer.errors import RunError
 
 _PERSONS = 10  # on the terminal; the files have all
@@ -21,13 +21,7 @@ _PERSONS = 10  # on the terminal; the files have all
     type=click.Path(),
     help="Where the results are written.  [default: videos/<name of the file>]",
 )
-@click.option(
-    "--faces",
-    type=click.Choice(["mtcnn", "none"]),
-    default="mtcnn",
-    show_default=True,
-    help="What finds the faces; none takes the whole frame as one face.",
-)
+@detector_option("if the whole frame is one face")
 @click.option(
     "--min-face",
     type=click.IntRange(min=12),
@@ -91,7 +85,7 @@ def video(run, source, output_dir, backend, **options):
     \b
     Examples:
       kerasfer video runs/quickstart lesson.mp4 --detect-every 5
-      kerasfer video runs/quickstart 0 --max-fps 5 --seconds 600
+      kerasfer video runs/quickstart 0 --detector yunet --max-fps 15 --seconds 600
     """
     prepare_keras(backend)
     from kerasfer.video import watch

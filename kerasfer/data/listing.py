@@ -15,6 +15,26 @@ CLUTTER_FOLDERS = ("@eadir", "__macosx", "__pycache__", "lost+found", "$recycle.
 CLUTTER_FILES = ("thumbs.db", "desktop.ini")
 
 
+def locate(path, data_dir):
+    """Returns the path of a file or folder that a recipe or an argument names.
+
+    Args:
+        path: The path. A relative one is looked up in the working folder first, and in `data_dir`
+            second.
+        data_dir: The folder that holds the datasets.
+
+    Returns:
+        `pathlib.Path`, in `data_dir` if it exists in neither.
+
+    Example:
+
+    >>> locate("no/faces", "data").as_posix()
+    'data/no/faces'
+    """
+    path = os.path.expanduser(path)
+    return Path(path) if os.path.exists(path) else Path(data_dir, path)
+
+
 def list_pictures(folder):
     """Lists the picture files of a folder, sorted by name, without hidden files."""
     return sorted(path for path in Path(folder).iterdir() if _is_picture(path.name))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kerasfer.data import DATASETS
 from kerasfer.data.landmarks import with_landmarks
+from kerasfer.data.listing import locate
 from kerasfer.data.protocols import make_folds
 from kerasfer.errors import RecipeError
 from kerasfer.options import function_of, options_of
@@ -76,7 +77,7 @@ def load_folds(data, seed, data_dir):
     own = set(options_of(DATASETS[data.name]).model_fields)
     samples = load_dataset(data.name, data_dir, **data.model_dump(include=own, exclude_none=True))
     if data.landmarks is not None:
-        samples = with_landmarks(samples, data_folder(data_dir) / data.landmarks)
+        samples = with_landmarks(samples, locate(data.landmarks, data_folder(data_dir)))
     folds = make_folds(
         samples,
         data.protocol,

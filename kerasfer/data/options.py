@@ -62,4 +62,6 @@ class SFEW(Section):
 class Synthetic(Section):
     """Faces drawn from a seed; needs no data."""
 
-    num_samples: int | None = Field(None, ge=1, description="Number of faces to draw.")
+    num_samples: int | None = Field(
+        None, ge=1, le=10_000_000, description="Number of faces to draw."
+    )

@@ -42,6 +42,7 @@ class Crop:
         margin: The share of the longer side of the face box that is added around it.
         no_face: What happens to a picture without a face: `"keep"` its central square, so that a
             test split keeps all its pictures, or `"skip"` it.
+        detector: Name of the face detector, by which another one does not continue this copy.
 
     Raises:
         RecipeError: If `no_face` is unknown.
@@ -50,6 +51,7 @@ class Crop:
     size: int = 224
     margin: float = 0.2
     no_face: str = "keep"
+    detector: str = "mtcnn"
 
     def __post_init__(self):
         if self.no_face not in NO_FACE:
@@ -91,7 +93,10 @@ def prepare(samples, output_dir, detect, crop=Crop(), *, workers=1, progress=Non
         )
     output_dir, journal_path = Path(output_dir), Path(output_dir) / "prepared.csv"
     settings = {"dataset": samples.name, "source": samples.source, "pictures": len(samples)}
-    _claim(output_dir, settings | asdict(crop))
+    settings |= asdict(crop)
+    if crop.detector == "mtcnn":  # Folders of earlier versions do not name their detector.
+        del settings["detector"]
+    _claim(output_dir, settings)
     with _alone_in(output_dir):
         layout.copy_labels(samples, output_dir)
         paths, names = layout.paths(samples), layout.ids(samples)

@@ -98,9 +98,10 @@ class Spectral(Head):
     shrinkage: float | None = Field(
         None,
         ge=0,
+        le=1,
         description="λ of C + λ·trace(C)·I, which makes a covariance positive definite.",
     )
-    epsilon: float | None = Field(None, gt=0, description="Smallest eigenvalue after ReEig.")
+    epsilon: float | None = Field(None, gt=0, le=1, description="Smallest eigenvalue after ReEig.")
     method: Method | None = Field(
         None,
         description="Matrix logarithm by an eigendecomposition (eigh), or by matrix products only "
@@ -112,7 +113,7 @@ class Regularized(Spectral):
     """A matrix logarithm whose eigenvalues are regularized."""
 
     logreg_weight: float | None = Field(
-        None, ge=0, description="Weight of the log-eigenvalue regularization in the loss."
+        None, ge=0, le=1e6, description="Weight of the log-eigenvalue regularization in the loss."
     )
     logreg_form: PenaltyForm | None = Field(
         None,
@@ -124,7 +125,7 @@ class Regularized(Spectral):
 class CovPool(Regularized):
     """Covariance Pooling: a small convolutional network and the covariance of its channels."""
 
-    bimap_units: int | None = Field(None, ge=1, description="Output size of BiMap.")
+    bimap_units: int | None = Field(None, ge=1, le=65_536, description="Output size of BiMap.")
 
 
 class SPDAttention(Classifier, Regularized):
@@ -134,7 +135,10 @@ class SPDAttention(Classifier, Regularized):
         None, description="Stage of the ResNet whose feature map feeds the covariance."
     )
     crops: int | None = Field(
-        None, ge=1, description="Number of crops that are seen in addition to the whole face."
+        None,
+        ge=1,
+        le=100,
+        description="Number of crops that are seen in addition to the whole face.",
     )
     crop_mode: CropMode | None = Field(None, description="Where the crops are cut during training.")
     crop_area: float | None = Field(
@@ -146,11 +150,11 @@ class SPDAttention(Classifier, Regularized):
     normalize: bool | None = Field(
         None, description="Divide by the sum of the attention coefficients."
     )
-    bimap_units: int | None = Field(None, ge=1, description="Output size of BiMap.")
+    bimap_units: int | None = Field(None, ge=1, le=65_536, description="Output size of BiMap.")
 
 
 class SlimSPD(Spectral):
     """A phone's model: a slim ResNet and the covariance of its last feature map."""
 
-    width: int | None = Field(None, ge=2, description="Channels of the first stage.")
-    bimap_units: int | None = Field(None, ge=1, description="Output size of BiMap.")
+    width: int | None = Field(None, ge=2, le=4096, description="Channels of the first stage.")
+    bimap_units: int | None = Field(None, ge=1, le=65_536, description="Output size of BiMap.")

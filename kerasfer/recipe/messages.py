@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from kerasfer.recipe.schema import SECTIONS, recipe_schema
 from kerasfer.text import did_you_mean
 
-LONGEST = 60  # characters of a value in a message
+LONGEST = 60  # characters of a value or a key in a message
 
 
 def explain(error, path, places, values, parents=()):
@@ -33,23 +33,25 @@ def explain(error, path, places, values, parents=()):
     keys = (*parents, *map(str, problem["loc"]))
     message, keys = _describe(problem, keys, values)
     given = (places[keys[:depth]] for depth in range(len(keys), 0, -1) if keys[:depth] in places)
-    return f"{next(given, path)}: {message}"
+    return f"{next(given, escaped(path))}: {message}"
 
 
 def show(value):
     """Formats a value as a user writes it in YAML, shortened to fit a line."""
     if isinstance(value, dict | list):
-        return shorten(repr(value))
+        return escaped(repr(value), LONGEST)
     if isinstance(value, str):
-        value = shorten(value)
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text.encode("utf-8", "backslashreplace").decode()
+        return f'"{escaped(value, LONGEST)}"'
+    return escaped(json.dumps(value, default=str), LONGEST)
 
 
-def shorten(text, longest=LONGEST):
-    """Cuts a text that does not fit into a message."""
+def escaped(text, longest=200):
+    """Shortens a text that does not fit into a message, and escapes what cannot be printed."""
     text = str(text)
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+    text = text if len(text) <= longest else f"{text[: longest - 3]}..."
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 _TYPES = {
@@ -69,7 +71,7 @@ _BOUNDS = {
 
 def _describe(problem, keys, values):
     """Returns the message of a problem, and the keys whose place belongs before it."""
-    name, value, known = ".".join(map(shorten, keys)), problem["input"], _known_keys(values)
+    name, value, known = escaped(".".join(keys), LONGEST), problem["input"], _known_keys(values)
     if problem["type"] == "value_error":
         message = str(problem["ctx"]["error"])
         return message, tuple(re.search("`(.+?)`", message)[1].split("."))
@@ -146,5 +148,5 @@ def _suggest(value, part):
         return did_you_mean(value, choices)
     is_text = any(option.get("type") == "string" for option in options) and not choices
     if is_text and isinstance(value, int | float):
-        return f' Put it in quotes: "{shorten(value)}".'
+        return f' Put it in quotes: "{escaped(value)}".'
     return ""

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Annotated, Literal, Union
 
-from pydantic import Discriminator, Field, TypeAdapter, ValidationError, create_model
+from pydantic import ConfigDict, Discriminator, Field, TypeAdapter, ValidationError, create_model
 from pydantic_core import core_schema
 
 from kerasfer.options import Section, options_of
@@ -41,11 +41,11 @@ class ByName:
         """Returns the keys of all names."""
         return {key for section in self.sections() for key in section.model_fields}
 
-    def validate(self, value):
+    def validate(self, value, info=None):
         """Checks a section by the class that its `name` selects.
 
         A key of another name that is null is left out: this is how a recipe drops a key that it
-        inherits.
+        inherits. In the context `{"any_model": True}` a model need not be registered.
         """
         if isinstance(value, Section):
             value = value.model_dump(exclude_none=True)
@@ -53,6 +53,8 @@ class ByName:
             self._fail("model_type", (), value, {"class_name": self.title})
         name = value.get("name")
         if not isinstance(name, str) or name not in self.registry:
+            if isinstance(name, str) and self.title == "model" and _allows_any_model(info):
+                return _Unregistered.model_validate(value)
             self._refuse_name(value)
         section, known = self.section(name), self.known_keys()
         dropped = {
@@ -76,11 +78,23 @@ class ByName:
         raise ValidationError.from_exception_data(self.title, [problem])
 
     def __get_pydantic_core_schema__(self, source, handler):
-        return core_schema.no_info_plain_validator_function(self.validate)
+        return core_schema.with_info_plain_validator_function(self.validate)
 
     def __get_pydantic_json_schema__(self, schema, handler):
         union = Annotated[Union[tuple(self.sections())], Discriminator("name")]  # noqa: UP007
         return handler(TypeAdapter(union).core_schema)
+
+
+class _Unregistered(Section):
+    """A section with a name that is not registered, and keys that cannot be checked."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+
+def _allows_any_model(info):
+    return bool(info and info.context and info.context.get("any_model"))
 
 
 @cache

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from kerasfer.cli.training import train as train_command
 from kerasfer.errors import DataError, RunError
 from kerasfer.recipe import load_recipe
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 METRICS = {
     "run": os.path.join("runs", "mine"),
     "dataset": "ckplus",
@@ -132,6 +134,23 @@ def test_tensorflow_is_quiet_and_fast_unless_told_otherwise(call, fake, monkeypa
     assert calls[1][2][name] == "0"
 
 
+def test_verbose_shows_the_messages_of_the_libraries(call, fake, monkeypatch):
+    import logging
+
+    calls = fake("train")
+    loggers = [logging.getLogger(name) for name in ("absl", "jax", "tensorflow")]
+    for logger in loggers:
+        monkeypatch.setattr(logger, "level", logging.WARNING)
+    call("train", "mine.yaml", "--verbose")
+    assert calls[0][2]["TF_CPP_MIN_LOG_LEVEL"] == "0"
+    assert {logger.level for logger in loggers} == {logging.WARNING}
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    call("train", "mine.yaml")
+    assert calls[1][2]["TF_CPP_MIN_LOG_LEVEL"] == "3"
+    assert {logger.level for logger in loggers} == {logging.ERROR}
+    assert "--verbose" not in call("recipe", "show", "--help").stdout
+
+
 def test_unknown_backend_in_the_environment(call, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "theano")
     result = call("train", "mine.yaml")
@@ -216,6 +235,29 @@ def test_recipe_show(call):
     assert "  learning_rate: 0.001\n" in result.stdout
 
 
+def test_recipes_that_come_with_kerasfer(call):
+    lines = call("recipe", "list").stdout.splitlines()
+    names = [line.split()[0] for line in lines]
+    assert names == sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    shown = call("recipe", "show", "quickstart").stdout
+    assert shown == call("recipe", "show", str(RECIPES / "quickstart.yaml")).stdout
+    assert dict(zip(names, lines, strict=True))["quickstart"].endswith(
+        load_recipe("quickstart").description
+    )
+
+
+def test_a_file_is_not_passed_over_for_a_recipe_of_its_name(call):
+    Path("quickstart").write_text(MINIMAL)
+    assert "name: obsr" in call("recipe", "show", "quickstart").stdout
+    Path("quickstart").rename("quickstart.yaml")
+    assert "name: obsr" in call("recipe", "show", "quickstart.yaml").stdout
+    assert call("recipe", "show", "quickstart").stderr == (
+        "Error: There is no recipe quickstart. Did you mean quickstart.yaml?\n"
+    )
+    Path("mine.yaml").write_text("base: fer2013_spd\n")
+    assert "name: spd_attention" in call("recipe", "show", "mine.yaml").stdout
+
+
 def test_recipe_schema(call):
     schema = json.loads(call("recipe", "schema").stdout)
     assert schema["$defs"]["Train"]["properties"]["epochs"]["minimum"] == 1
@@ -246,9 +288,30 @@ def test_full_disk(call, fake):
     result = call("train", "mine.yaml")
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: No space left on device (runs/mine/model.keras): mend this, and the same command "
-        "with --resume goes on from the last checkpoint.\n"
+        "Error: No space left on device (runs/mine/model.keras): fix this, and run the same "
+        "command with --resume to continue from the last checkpoint.\n"
     )
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ELOOP, errno.EIO])
+def test_other_errors_of_the_system(call, fake, number):
+    fake("evaluate", OSError(number, "a long story", "runs/mine"))
+    result = call("evaluate", "runs/mine")
+    assert result.exit_code == 1
+    expected = f"{os.strerror(number)} (runs/mine): fix this, and run the same command again."
+    assert result.stderr == f"Error: {expected}\n"
+
+
+def test_no_folder_for_temporary_files(call, fake, monkeypatch):
+    def fail():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+    monkeypatch.setattr("kerasfer.cli.training.load_recipe", lambda *_: tempfile.gettempdir())
+    result = call("train", "mine.yaml")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: There is no writable folder for temporary files: name ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_interrupt(call, fake):
@@ -256,7 +319,7 @@ def test_interrupt(call, fake):
     result = call("train", "mine.yaml")
     assert result.exit_code == 130
     assert result.stderr == (
-        "Interrupted: the same command with --resume goes on from the last checkpoint.\n"
+        "Interrupted: run the same command with --resume to continue from the last checkpoint.\n"
     )
     fake("evaluate", KeyboardInterrupt())
     result = call("evaluate", "runs/mine")
@@ -293,7 +356,9 @@ def test_version(call):
     assert call("--version").stdout == f"kerasfer, version {kerasfer.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "recipe show", "recipe schema"])
+@pytest.mark.parametrize(
+    "command", ["", "train", "evaluate", "recipe show", "recipe list", "recipe schema"]
+)
 def test_help(call, command):
     result = call(*command.split(), "--help")
     assert result.exit_code == 0

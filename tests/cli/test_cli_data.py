@@ -126,16 +126,38 @@ def detector(monkeypatch):
     """A detector that finds a face in all pictures but the dark ones, and counts its calls."""
     from kerasfer import faces
 
-    calls = []
-
     def detect(picture):
         calls.append(picture.shape)
         if picture.mean() < 5:
             return []
         return [faces.Face((8.0, 8.0, 30.0, 32.0), 0.9, np.full((5, 2), 20.0))]
 
-    monkeypatch.setattr(faces, "make_detector", lambda name: detect)
+    def make_detector(name):
+        calls.names.append(name)
+        return detect
+
+    calls = _Calls()
+    monkeypatch.setattr(faces, "make_detector", make_detector)
     return calls
+
+
+class _Calls(list):
+    """The shapes of the pictures that were searched, and the names of the detectors made."""
+
+    def __init__(self):
+        self.names = []
+
+
+def test_prepare_takes_another_detector_and_continues_with_it_only(call, detector):
+    write_faces("faces")
+    command = ("prepare", "faces", "--output-dir", "ready", "--size", "32")
+    assert call(*command, "--detector", "yunet").exit_code == 0
+    assert call(*command, "--detector", "yunet").exit_code == 0
+    assert detector.names == ["yunet", "yunet"] and len(detector) == 70
+    result = call(*command)
+    assert result.exit_code == 1
+    assert "ready was begun with source = " in result.stderr and "yunet" in result.stderr
+    assert call(*command, "--detector", "none").exit_code == 2  # Preparing needs a detector.
 
 
 def test_prepare_writes_a_folder_to_train_on(call, detector):

@@ -35,6 +35,19 @@ def test_the_options_of_a_recipe_are_arguments_of_the_loader(name):
     assert options == arguments if name != "synthetic" else options <= arguments
 
 
+def test_a_relative_path_is_one_of_the_working_folder_first(tree, tmp_path, monkeypatch):
+    tree(*(f"data/faces/{name}/{n}.png" for name in ("happy", "sad") for n in range(2)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KERASFER_DATA", raising=False)
+    assert len(load_dataset("folder", path="faces")) == 4
+    tree(*(f"faces/{name}/{n}.png" for name in ("happy", "sad") for n in range(3)))
+    assert len(load_dataset("folder", path="faces")) == 6
+    assert len(load_dataset("folder", path="data/faces")) == 4
+    for path in ("nothing", "~nosuchuser/faces"):
+        with pytest.raises(DataError, match="looked up in the working folder first and in --data-"):
+            load_dataset("folder", path=path)
+
+
 def test_the_folder_comes_from_the_argument_or_the_environment(tree, tmp_path, monkeypatch):
     tree("faces/happy/0.png", "faces/happy/1.png", "faces/sad/0.png", "faces/sad/1.png")
     assert len(load_dataset("folder", tmp_path, path="faces")) == 4

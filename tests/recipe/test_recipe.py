@@ -222,17 +222,35 @@ def test_weights_none_means_null(write):
             "Known here: flip, crop, shift, rotation, erasing, mixup.",
         ),
         ("data={1: 2}", "unknown key `data.1`. Known here: name, protocol, "),
-        ("train.epochs=0", "`train.epochs` must be an integer (at least 1). Received: 0."),
-        ("train.epochs=true", "`train.epochs` must be an integer (at least 1). Received: true"),
-        ("train.epochs=1.5", "`train.epochs` must be an integer (at least 1). Received: 1.5."),
-        ("train.epochs={a: 1}", "must be an integer (at least 1). Received: {'a': 1}."),
+        (
+            "train.epochs=0",
+            "`train.epochs` must be an integer (at least 1, at most 1000000). Received: 0.",
+        ),
+        (
+            "train.epochs=true",
+            "`train.epochs` must be an integer (at least 1, at most 1000000). Received: true",
+        ),
+        (
+            "train.epochs=1.5",
+            "`train.epochs` must be an integer (at least 1, at most 1000000). Received: 1.5.",
+        ),
+        (
+            "train.epochs={a: 1}",
+            "must be an integer (at least 1, at most 1000000). Received: {'a': 1}.",
+        ),
         (
             "data.augment.crop=1.5",
             "`data.augment.crop` must be a number (above 0, at most 1) or null. Received: 1.5.",
         ),
         ("data.augment.flip=maybe", '`data.augment.flip` must be true or false. Received: "maybe"'),
-        ("optimizer.learning_rate=.inf", "must be a number (above 0). Received: Infinity."),
-        ("optimizer.learning_rate=fast", 'must be a number (above 0). Received: "fast".'),
+        (
+            "optimizer.learning_rate=.inf",
+            "must be a number (above 0, at most 1000). Received: Infinity.",
+        ),
+        (
+            "optimizer.learning_rate=fast",
+            'must be a number (above 0, at most 1000). Received: "fast".',
+        ),
         ("optimizer.ema=1", "`optimizer.ema` must be a number (above 0, below 1) or null."),
         (
             "data.protocol=subject",
@@ -262,29 +280,24 @@ def test_weights_none_means_null(write):
         ("model.stm=null", "unknown key `model.stm`. Did you mean `model.stem`?"),
         ("model={name: alexnet, stem: half}", "`model.stem` must be one of imagenet, small or nu"),
         ("model=3", "`model` must be a section of keys and values. Received: 3."),
-        ("description=3", 'must be a string. Received: 3. Put it in quotes: "3".'),
         (
             "reproduces={paper: obsr, table: 4, row: x, accuracy: 101}",
             "`reproduces.accuracy` must be a number (at least 0, at most 100). Received: 101.",
         ),
         (
             "train.warmup_epochs=31",
-            "`train.warmup_epochs` must not exceed `train.epochs` (30), which include the warm-up: "
-            "raise the epochs or set it to 0. Received: 31.",
-        ),
-        (
-            "optimizer.schedule.warmup_epochs=31",
-            "`optimizer.schedule.warmup_epochs` must not exceed `train.epochs` (30)",
+            "`train.warmup_epochs` (31) must not exceed `train.epochs` (30), which include the "
+            "warm-up. Change both, such as --set train.epochs=30 --set train.warmup_epochs=1.",
         ),
         (
             "optimizer.momentum=0.9",
             "`optimizer.momentum` belongs to sgd, rmsprop, gc_sgd, gc_rmsprop: set it to null or "
-            "change the optimizer. Received: momentum=0.9, name=adam.",
+            "change `optimizer.name`. Received: momentum=0.9, name=adam.",
         ),
         ("optimizer.location=update", "`optimizer.location` belongs to gc_sgd, gc_adam, gc_adamw"),
         ("optimizer.conv_only=false", "`optimizer.conv_only` belongs to gc_sgd, gc_adam, gc_adamw"),
         (
-            "optimizer.schedule.minimum=1",
+            "optimizer.schedule={name: cosine, minimum: 1}",
             "`optimizer.schedule.minimum` must not exceed `optimizer.learning_rate` (0.001).",
         ),
         (
@@ -293,12 +306,12 @@ def test_weights_none_means_null(write):
         ),
         (
             "data={fold: 1, protocol: frames}",
-            "`data.fold` needs `data.protocol: subjects`, the only one with folds. "
+            "`data.fold` needs `data.protocol: subjects`, the only protocol with folds. "
             "Received: fold=1, protocol=frames.",
         ),
-        ("train.epochs", "expected key.path=value, such as train.epochs=1."),
-        ("=1", "expected key.path=value, such as train.epochs=1."),
-        ("train..epochs=1", "expected key.path=value, such as train.epochs=1."),
+        ("train.epochs", "expected KEY=VALUE, such as train.epochs=1."),
+        ("=1", "expected KEY=VALUE, such as train.epochs=1."),
+        ("train..epochs=1", "expected KEY=VALUE, such as train.epochs=1."),
         ("train.epochs=[1", "the value is not valid YAML: expected ',' or ']', but got"),
         ("base=other.yaml", "`base` can only be given in the recipe's file."),
     ],
@@ -319,16 +332,19 @@ def test_override_errors(write, override, message):
             MINIMAL + "train: {epochs: 3}\ntrain: {seed: 1}\n",
             "mine.yaml:4: `train` is given twice.",
         ),
-        ("model: {name: obsr}\n", "mine.yaml: `data` is required: Which pictures"),
+        ("model: {name: obsr}\n", "mine.yaml: `data` is required: The dataset"),
         ("data: {nam: ckplus}\nmodel: {name: obsr}\n", "mine.yaml:1: unknown key `data.nam`."),
-        ("data: {}\nmodel: {name: obsr}\n", "mine.yaml: `data.name` is required: The dataset: "),
+        ("data: {}\nmodel: {name: obsr}\n", "mine.yaml: `data.name` is required: The dataset."),
         ("bse: x\n" + MINIMAL, "mine.yaml:1: unknown key `bse`. Did you mean `base`?"),
         ("yes: 1\n" + MINIMAL, "mine.yaml:1: unknown key `yes`. Known here: name, "),
         ("data: {name: a\nmodel: b}\n", "mine.yaml:2: not valid YAML: "),
         ("data:\n\tname: a\n", "mine.yaml:2: not valid YAML: found character '\\t'"),
         ("data: \x07", "mine.yaml: not valid YAML: "),
         ("a: 1\n---\nb: 2\n", "mine.yaml:2: not valid YAML: but found another document."),
-        ("name: 2024-99-99\n", "mine.yaml: not valid YAML: "),
+        (
+            MINIMAL + "description: 3\n",
+            "`description` must be a string. Received: 3. Put it in quo",
+        ),
         ("? [a]\n: b\n", "mine.yaml:1: not valid YAML: found unhashable key."),
         ("", "consists of sections such as `data:` and `model:`. Received: an empty file."),
         ("# nothing yet\n", "Received: an empty file."),
@@ -336,7 +352,10 @@ def test_override_errors(write, override, message):
         ("fer2013\n", 'Received: "fer2013".'),
         ("base: 3\n", "mine.yaml:1: `base` must be the path of a recipe. Received: 3."),
         ("base: missing.yaml\n", "mine.yaml:1: `base`: There is no recipe missing.yaml."),
-        (MINIMAL + "train: &loop\n  seed: *loop\n", "`train.seed` must be an integer"),
+        (
+            MINIMAL + "train: &loop\n  seed: *loop\n",
+            "mine.yaml:3: not valid YAML: an alias refers to what",
+        ),
     ],
 )
 def test_file_errors(write, text, message):
@@ -351,7 +370,7 @@ def test_error_in_a_base_names_the_base(write):
 def test_base_circle(write):
     write("base: two.yaml\n", "one.yaml")
     write("base: one.yaml\n", "two.yaml")
-    message = "`base` leads back to where it came from: one.yaml -> two.yaml -> one.yaml."
+    message = "`base` refers back to this recipe: one.yaml -> two.yaml -> one.yaml."
     assert error_of("one.yaml") == f"two.yaml:1: {message}"
     assert "mine.yaml -> mine.yaml." in error_of(write("base: mine.yaml\n"))
 
@@ -363,18 +382,112 @@ def test_missing_file(write):
     )
     assert error_of("quickstart") == "There is no recipe quickstart. Did you mean quickstart.yaml?"
     assert error_of("x.yaml") == "There is no recipe x.yaml. In that folder: quickstart.yaml."
-    assert error_of("no/x.yaml") == "There is no recipe no/x.yaml: the folder no does not exist."
+    assert error_of("no/x.yaml") == (
+        "There is no recipe no/x.yaml: the folder no does not exist or cannot be read."
+    )
 
 
 def test_not_a_text_file(write, tmp_path):
-    assert error_of(tmp_path) == f"A recipe is a YAML file; {tmp_path} is a folder."
+    expected = "A recipe is a YAML file. Received: "
+    assert error_of(tmp_path) == f"{expected}{tmp_path}, which is a folder."
     Path("model.keras").write_bytes(b"PK\x03\x04\xff\xfe")
-    assert error_of("model.keras") == "A recipe is a text file in UTF-8; model.keras is not."
+    assert error_of("model.keras") == (
+        "A recipe must be a text file in UTF-8. Received: model.keras, which is not."
+    )
 
 
 def test_several_errors_are_told_one_at_a_time(write):
     path = write(MINIMAL + "train: {epochs: 0, sed: 1}\n")
     assert error_of(path) == "mine.yaml:3: unknown key `train.sed`. Did you mean `train.seed`?"
+
+
+# Values that YAML would read as something else
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["/x/faces #2", "#2", "2024", "007", "2024-01-01", "on", "1:30", "@home", "a: b", "[x]", "*.x"],
+)
+def test_an_override_of_a_string_is_what_was_typed(write, typed):
+    recipe = load_recipe(
+        write("data: {name: folder}\nmodel: {name: vgg16}\n"), [f"data.path={typed}"]
+    )
+    assert recipe.data.path == typed
+
+
+def test_quotes_and_null_keep_their_meaning(write):
+    path = write("data: {name: folder, path: x}\nmodel: {name: vgg16}\n")
+    assert load_recipe(path, ["data.path=null"]).data.path is None
+    assert load_recipe(path, ["data.path='a # b'"]).data.path == "a # b"
+    assert "must be a string. Received: null." in error_of(path, "description=null")
+    assert "'# c' follows the value" in error_of(path, "train={epochs: 3} # c")
+    assert 'must be an integer (at least 1, at most 1000000). Received: "3 # c"' in error_of(
+        path, "train.epochs=3 # c"
+    )
+
+
+def test_a_date_is_a_string(write):
+    assert load_recipe(write(MINIMAL + "name: 2024-01-31\n")).name == "2024-01-31"
+
+
+# Keys without effect
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            ["optimizer.schedule.factor=0.5"],
+            "factor` has no effect unless `optimizer.schedule.name",
+        ),
+        (
+            ["optimizer.schedule.every_epochs=5"],
+            "` is step. Remove it or set it to its default, 20",
+        ),
+        (
+            ["optimizer.schedule={name: step, minimum: 1e-5}"],
+            "unless `optimizer.schedule.name` is c",
+        ),
+        (
+            ["data.protocol=frames", "data.num_folds=5"],
+            "`data.num_folds` has no effect with protoc",
+        ),
+        (
+            ["data.protocol=subjects", "data.validation_fraction=0.2"],
+            "`data.validation_fraction` has no effect with protocol=subjects. Remove it or ",
+        ),
+        (
+            ["train.epochs=5", "train.warmup_epochs=3", "optimizer.schedule.warmup_epochs=3"],
+            "`optimizer.schedule.warmup_epochs` (3) must not exceed `train.epochs` (5) without "
+            "`train.warmup_epochs` (3), since the schedule acts in these 2 epochs only.",
+        ),
+        (
+            ["train.epochs=5", "train.warmup_epochs=5", "optimizer.schedule.name=cosine"],
+            "`optimizer.schedule.name` has no effect, since `train.warmup_epochs` (5) takes all",
+        ),
+        (
+            ["train.epochs=2", "train.warmup_epochs=2", "optimizer.ema=0.9"],
+            "`optimizer.ema` has no",
+        ),
+        (["distill={teacher: x, weight: 0}"], "are both 0, so that the teacher has no effect"),
+        (["distill={teacher: x, features: attention}"], "`distill.features` has no effect while"),
+        (
+            ["distill={teacher: x, weight: 0, feature_weight: 1, temperature: 2}"],
+            "`distill.temperature` has no effect while `distill.weight` is 0.",
+        ),
+        (["data.landmarks=x.csv"], "`data.landmarks` has no effect unless `model.crop_mode` is"),
+    ],
+)
+def test_a_key_without_effect_is_an_error(write, changes, message):
+    assert message in error_of(write(MINIMAL), *changes)
+
+
+def test_the_warm_up_is_named_with_the_epochs_that_were_changed(write):
+    path = write(MINIMAL + "train: {epochs: 30, warmup_epochs: 3}\n")
+    assert error_of(path, "train.epochs=2").endswith(
+        "(3) must not exceed `train.epochs` (2), which include the warm-up. Change both, such as "
+        "--set train.epochs=2 --set train.warmup_epochs=1."
+    )
 
 
 # The schema

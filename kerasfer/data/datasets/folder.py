@@ -11,11 +11,16 @@ class folders. The classes are those of train, in alphabetical order.
 """
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
-from kerasfer.data.listing import describe_skipped, list_class_folders, list_pictures, walk_pictures
+from kerasfer.data.listing import (
+    describe_skipped,
+    list_class_folders,
+    list_pictures,
+    locate,
+    walk_pictures,
+)
 from kerasfer.data.protocols import split_off
 from kerasfer.data.samples import Samples, one_hot, source_of
 from kerasfer.errors import DataError, RecipeError
@@ -44,7 +49,8 @@ def load(data_dir, *, path=None):
 
     Args:
         data_dir: The folder that holds the datasets.
-        path: The folder, absolute or relative to `data_dir`.
+        path: The folder. A relative path is looked up in the working folder first, and in
+            `data_dir` second.
 
     Returns:
         `Samples` with splits, and pictures as paths. Its `notes` say how many files were used and
@@ -57,11 +63,11 @@ def load(data_dir, *, path=None):
     """
     if not path:
         raise RecipeError("data.path must name the folder for data.name=folder. Received: none.")
-    root = Path(data_dir) / Path(path).expanduser()
+    root = locate(path, data_dir)
     if not root.is_dir():
         raise DataError(
-            f"The folder {printable(root)} was not found. A relative data.path is searched in "
-            f"--data-dir. Expected in it: {TREE}."
+            f"The folder {printable(root)} was not found. A relative data.path is looked up in the "
+            f"working folder first and in --data-dir second. Expected in it: {TREE}."
         )
     folder = _skip_containers(root)
     parts, notes = _find_parts(folder)
