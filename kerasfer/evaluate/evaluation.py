@@ -9,7 +9,6 @@ from kerasfer.errors import RecipeError, RunError
 from kerasfer.evaluate.duplicates import find_duplicates
 from kerasfer.evaluate.scoring import Evaluation, evaluate_batches
 from kerasfer.evaluate.selection import select
-from kerasfer.files import check_temporary_folder
 from kerasfer.models.loading import check_landmarks, load_model, picture_input, with_classes_of
 from kerasfer.runs.finding import find_run
 from kerasfer.runs.folder import RunFolder
@@ -120,7 +119,6 @@ def evaluate_run(
     if split not in (None, *SPLITS):
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: {split!r}.")
     _check_overrides(overrides)
-    check_temporary_folder()
     found = find_run(run)
     recipe = find_run(run, overrides).recipe
     if overrides and recipe is None:

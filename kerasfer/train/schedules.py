@@ -9,13 +9,16 @@ class LinearWarmup(keras.optimizers.schedules.LearningRateSchedule):
     """Raises the learning rate linearly before another schedule begins.
 
     Args:
-        schedule: A `LearningRateSchedule`, or a float for a constant rate; its step 0 is the end
+        schedule: A `LearningRateSchedule`, or a float for a constant rate. Its step 0 is the end
             of the warm-up.
-        warmup_steps: Number of steps, at least 1. Step 0 trains at 1 / warmup_steps of the rate
-            with which `schedule` begins.
+        warmup_steps: The number of steps, at least 1. Step 0 uses 1 / warmup_steps of the first
+            rate of `schedule`.
 
     Example:
-        >>> LinearWarmup(keras.optimizers.schedules.CosineDecay(0.1, 9000), warmup_steps=1000)
+
+    >>> schedule = LinearWarmup(keras.optimizers.schedules.CosineDecay(0.1, 9000), 1000)
+    >>> round(float(schedule(499)), 4)
+    0.05
     """
 
     def __init__(self, schedule, warmup_steps):
