@@ -94,7 +94,10 @@ def fill_table(table, *, output_dir="runs", results_dir=None):
         RunError: a file of a run is damaged.
 
     Example:
-        >>> [filled.value for filled in fill_table(load_table("recipes/tables/spd_table2.yaml"))]
+
+    ```python
+    [filled.value for filled in fill_table(load_table("recipes/tables/spd_table2.yaml"))]
+    ```
     """
     results_dir = Path(results_dir or table.path.parent.parent / "results")
     found = {}

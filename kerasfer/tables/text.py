@@ -19,7 +19,10 @@ def render_table(table, filled, *, markdown=False):
         The text.
 
     Example:
-        >>> print(render_table(table, fill_table(table)))
+
+    ```python
+    print(render_table(table, fill_table(table)))
+    ```
     """
     notes = _notes(table, filled)
     measured = any(entry.value for entry in filled)

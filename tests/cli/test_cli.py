@@ -49,9 +49,9 @@ def call(tmp_path, monkeypatch):
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Puts a function in the place of `kerasfer.train.train` or `kerasfer.evaluate.evaluate`.
+    """Replaces `kerasfer.train.train`, or `evaluate_run` for the command evaluate.
 
-    It records its arguments and the environment Keras would be imported in.
+    The function records its arguments and the environment that Keras would be imported in.
     """
 
     def fake(name, result=METRICS):
@@ -63,6 +63,14 @@ def fake(monkeypatch):
                 raise result
             return result
 
+        if name == "evaluate":
+            module = types.ModuleType("kerasfer.evaluate.evaluation")
+            module.evaluate_run = lambda *arguments, **options: types.SimpleNamespace(
+                result=types.SimpleNamespace(metrics=function(*arguments, **options)),
+                write=lambda: Path("runs/mine/evaluation_fer2013_test_none.json"),
+            )
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+            return calls
         module = types.ModuleType(f"kerasfer.{name}")
         setattr(module, name, function)
         monkeypatch.setitem(sys.modules, f"kerasfer.{name}", module)
@@ -200,8 +208,16 @@ def test_summary_of_folds(call, fake):
 
 
 def test_evaluate(call, fake):
-    calls = fake("evaluate")
-    result = call("evaluate", "runs/mine", "--tta", "flip", "--split", "validation")
+    scores = {"precision": 0.8, "recall": 0.9, "f1": 0.85, "support": 20}
+    nothing = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    more = {
+        "data": {"dataset": "fer2013", "source": "/faces/fer2013"},
+        "per_class": {"happy": scores, "sad": nothing},
+        "class_names": ["happy", "sad"],
+    }
+    calls = fake("evaluate", METRICS | more)
+    options = ("--tta", "flip", "--split", "validation", "--set", "data.path=x")
+    result = call("evaluate", "runs/mine", *options)
     assert result.exit_code == 0, result.output
     run, options, environment = calls[0]
     assert run == "runs/mine"
@@ -212,9 +228,16 @@ def test_evaluate(call, fake):
         "tta": "flip",
         "list_name": None,
         "duplicates": None,
+        "overrides": ("data.path=x",),
     }
     assert environment["KERAS_BACKEND"] == "tensorflow"
     assert result.stdout.startswith("accuracy      90.00 %")
+    *_, source, head, happy, sad, written = result.stdout.splitlines()
+    assert source == "data          /faces/fer2013"
+    assert head.split() == ["class", "recall", "precision", "F1", "pictures"]
+    assert happy.split() == ["happy", "90.0", "%", "80.0", "%", "85.0", "%", "20"]
+    assert sad.split() == ["sad", "–", "–", "–", "0"]
+    assert written.startswith("written       runs/mine/evaluation_fer2013_test_none.json")
 
 
 def test_evaluate_backend(call, fake):
