@@ -57,7 +57,8 @@ def slim_spd(
         >>> slim_spd(("happy", "sad"), image_size=48).output_shape
         (None, 2)
 
-    Source: He et al., Deep Residual Learning, CVPR 2016 (blocks); Acharya et al., Covariance Pooling for Facial Expression Recognition, CVPRW 2018.
+    Source: He et al., Deep Residual Learning, CVPR 2016 (blocks); Acharya et al., Covariance
+    Pooling for Facial Expression Recognition, CVPRW 2018 (head).
     """
     if width < 2:
         raise ValueError(f"`width` must be at least 2. Received: width={width}.")
