@@ -14,19 +14,19 @@ from kerasfer.text import did_you_mean
 
 
 def load_dataset(name, data_dir=None, **options):
-    """Finds a dataset by name and reads it.
+    """Loads a dataset by name.
 
     Args:
-        name: a key of `DATASETS`.
-        data_dir: the folder that holds the datasets; None for `$KERASFER_DATA`, else `data`.
-        **options: the dataset's own, such as `labels="majority"` for `"ferplus"`.
+        name: A key of `DATASETS`.
+        data_dir: The folder that holds the datasets; see `data_folder`.
+        **options: Options of the dataset, such as `labels="majority"` for `"ferplus"`.
 
     Returns:
         `kerasfer.data.samples.Samples`.
 
     Raises:
-        RecipeError: no such dataset, or it takes no such option.
-        DataError: the dataset is missing, incomplete or unreadable.
+        RecipeError: If the dataset or an option is unknown.
+        DataError: If the dataset is missing, incomplete or unreadable.
 
     Example:
 

@@ -93,16 +93,17 @@ def make_folds(samples, protocol=None, *, seed=0, num_folds=10, validation_fract
     ]
 
 
-def split_off(targets, fraction, seed):
+def split_off(targets, fraction, seed, *, every_class=False):
     """Draws a stratified share of samples.
 
-    At least one sample of each class remains. At least one of each class is drawn, if the class has
-    two or more; this may draw a few samples more than the share.
+    At least one sample of each class remains.
 
     Args:
         targets: int `(n,)`.
         fraction: The share to draw, in (0, 1).
         seed: int.
+        every_class: Whether to draw at least one sample of each class that has two or more, which
+            may draw a few samples more than the share.
 
     Returns:
         Two sorted index arrays: the samples that remain, and those drawn.
@@ -111,7 +112,7 @@ def split_off(targets, fraction, seed):
     order = stratified_order(targets, seed)
     is_drawn = np.zeros(len(targets), dtype=bool)
     is_drawn[order[num_kept:]] = True
-    for target in np.unique(targets):
+    for target in np.unique(targets) if every_class else ():
         members = order[targets[order] == target]
         if len(members) > 1 and not is_drawn[members].any():
             is_drawn[members[-1]] = True

@@ -79,7 +79,7 @@ def load(data_dir, *, path=None):
     if "test" not in parts:
         drawn = ("test",)
         train = np.flatnonzero(splits == "train")
-        _, chosen = split_off(targets[train], TEST_FRACTION, TEST_SEED)
+        _, chosen = split_off(targets[train], TEST_FRACTION, TEST_SEED, every_class=True)
         splits[train[chosen]] = "test"
         notes.append(f"{printable(folder)} has no test folder: drew {len(chosen):,} of train")
     for split in ("validation", "test"):
