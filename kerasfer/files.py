@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from kerasfer.errors import RunError
@@ -120,6 +121,21 @@ def read_json(path):
             "it from a backup, or remove it and repeat the command that writes it."
         ) from error
     return value
+
+
+def check_temporary_folder():
+    """Checks that there is a writable temporary folder, without which Keras saves no model.
+
+    Raises:
+        RunError: If there is none.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{error.strerror}. Set the environment variable TMPDIR to a writable folder with free "
+            "space."
+        ) from error
 
 
 @contextlib.contextmanager

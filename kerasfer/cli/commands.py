@@ -4,9 +4,11 @@ import click
 
 from kerasfer import __version__
 from kerasfer.cli.datasets import data
+from kerasfer.cli.explaining import explain
 from kerasfer.cli.exporting import export
+from kerasfer.cli.modeling import models
+from kerasfer.cli.predicting import predict
 from kerasfer.cli.recipes import recipe
-from kerasfer.cli.seeing import explain, predict
 from kerasfer.cli.shared import Group
 from kerasfer.cli.tables import table
 from kerasfer.cli.training import evaluate, train
@@ -19,10 +21,11 @@ def main():
     """Train, evaluate, explain and export models of facial expressions.
 
     \b
-    A first run needs no data and takes about two minutes:
+    A first run needs no data and takes a few minutes:
       kerasfer train quickstart
     """
 
 
-for command in (train, evaluate, data, export, predict, explain, recipe, table, video, demo):
+COMMANDS = (train, evaluate, data, export, models, predict, explain, recipe, table, video, demo)
+for command in COMMANDS:
     main.add_command(command)

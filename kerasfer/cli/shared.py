@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from kerasfer.cli.quiet import import_quietly
 from kerasfer.errors import KerasferError, RecipeError, RunError
 from kerasfer.faces import DETECTORS
 from kerasfer.options import Backend
@@ -160,6 +161,7 @@ def prepare_keras(backend):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ.setdefault("GLOG_minloglevel", "3")
+    import_quietly("tensorflow")
     for library in ("absl", "jax", "tensorflow"):
         logging.getLogger(library).setLevel(logging.ERROR)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kerasfer.data import DATASETS, load_dataset
+from kerasfer.data.listing import locate
 from kerasfer.data.lists import load_list, match
 from kerasfer.data.loading import data_folder, load_fold
 from kerasfer.data.protocols import Fold, make_folds
@@ -128,8 +129,7 @@ def _is_own(dataset, data, data_dir):
     path = Path(dataset).expanduser()
     if data.name != "folder" or dataset in DATASETS or not path.is_dir():
         return False
-    own = data_folder(data_dir) / Path(data.path).expanduser()
-    return path.resolve() == own.resolve()
+    return path.resolve() == locate(data.path, data_folder(data_dir)).resolve()
 
 
 def _with_digest(label, value):

@@ -29,8 +29,8 @@ class AffineSampling(keras.layers.Layer):
         Same as the pictures. Integers remain integers, rounded as by `keras.layers.Resizing`.
 
     Example:
-        >>> pictures = np.ones((8, 48, 48, 3), "float32")
-        >>> maps = np.tile(np.array(IDENTITY, "float32"), (8, 1))
+        >>> pictures = ops.ones((8, 48, 48, 3))
+        >>> maps = ops.tile(ops.array([IDENTITY]), (8, 1))
         >>> tuple(AffineSampling(data_format="channels_last")([pictures, maps]).shape)
         (8, 48, 48, 3)
 

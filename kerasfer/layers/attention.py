@@ -40,8 +40,8 @@ class SPDAttention(keras.layers.Layer):
         `(batch, regions)` in [0, 1].
 
     Example:
-        >>> maps = np.ones((2, 6, 3, 3, 16), "float32")
-        >>> vectors = np.ones((2, 6, 16), "float32")
+        >>> maps = ops.ones((2, 6, 3, 3, 16))
+        >>> vectors = ops.ones((2, 6, 16))
         >>> tuple(SPDAttention(data_format="channels_last")([maps, vectors]).shape)
         (2, 16)
 

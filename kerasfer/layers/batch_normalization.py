@@ -23,7 +23,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         Same as the input.
 
     Example:
-        >>> feature_maps = np.ones((8, 14, 14, 256), "float32")
+        >>> feature_maps = ops.ones((8, 14, 14, 256))
         >>> tuple(FusedBatchNormalization()(feature_maps).shape)
         (8, 14, 14, 256)
 

@@ -30,7 +30,7 @@ class BilinearPool(keras.layers.Layer):
         `(batch, a · b)`.
 
     Example:
-        >>> feature_maps = np.ones((2, 7, 7, 16), "float32")
+        >>> feature_maps = ops.ones((2, 7, 7, 16))
         >>> tuple(BilinearPool(data_format="channels_last")(feature_maps).shape)
         (2, 256)
 

@@ -33,7 +33,7 @@ class BiMap(SPDLayer):
         `(..., units, units)`; float32.
 
     Example:
-        >>> spd = np.tile(np.eye(49, dtype="float32"), (8, 1, 1))
+        >>> spd = ops.tile(ops.eye(49), (8, 1, 1))
         >>> tuple(BiMap(24)(spd).shape)
         (8, 24, 24)
 
@@ -92,7 +92,7 @@ class Stiefel(keras.constraints.Constraint):
     """Projects a kernel `(m, n)`, m ≤ n, to the nearest one with orthonormal rows after each step.
 
     Example:
-        >>> kernel = Stiefel()(np.array([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]], "float32"))
+        >>> kernel = Stiefel()(ops.array([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]]))
         >>> tuple(kernel.shape)
         (2, 3)
     """

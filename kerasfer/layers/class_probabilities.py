@@ -20,8 +20,8 @@ class ClassProbabilities(keras.layers.Layer):
         The same; float32, each row sums to 1.
 
     Example:
-        >>> logits = np.array([[0.0, 0.0]], "float32")
-        >>> ops.convert_to_numpy(ClassProbabilities(["happy", "sad"])(logits)).tolist()
+        >>> logits = keras.ops.array([[0.0, 0.0]])
+        >>> keras.ops.convert_to_numpy(ClassProbabilities(["happy", "sad"])(logits)).tolist()
         [[0.5, 0.5]]
     """
 

@@ -33,7 +33,7 @@ class Covariance(SPDLayer):
         `(batch, n, n)`, n the number of positions or channels; float32.
 
     Example:
-        >>> feature_maps = np.ones((8, 7, 7, 512), "float32")
+        >>> feature_maps = ops.ones((8, 7, 7, 512))
         >>> tuple(Covariance(axis="spatial", data_format="channels_last")(feature_maps).shape)
         (8, 49, 49)
 
@@ -100,7 +100,7 @@ class SPDProject(SPDLayer):
         The same; float32.
 
     Example:
-        >>> covariances = np.tile(np.diag([3.0, 1.0]).astype("float32"), (8, 1, 1))
+        >>> covariances = ops.array([[[3.0, 0.0], [0.0, 1.0]]])
         >>> ops.convert_to_numpy(SPDProject(0.5)(covariances))[0].tolist()
         [[5.0, 0.0], [0.0, 3.0]]
 

@@ -39,7 +39,7 @@ class RegionCrops(keras.layers.Layer):
         `keras.layers.Resizing`.
 
     Example:
-        >>> pictures = np.ones((8, 48, 48, 3), "float32")
+        >>> pictures = ops.ones((8, 48, 48, 3))
         >>> tuple(RegionCrops(crops=5, data_format="channels_last")(pictures).shape)
         (8, 6, 48, 48, 3)
 

@@ -18,7 +18,7 @@ class Vech(keras.layers.Layer):
         `(..., n(n+1)/2)`.
 
     Example:
-        >>> tuple(Vech()(np.ones((8, 24, 24), "float32")).shape)
+        >>> tuple(Vech()(keras.ops.ones((8, 24, 24))).shape)
         (8, 300)
     """
 
@@ -44,7 +44,7 @@ class Unvech(keras.layers.Layer):
         `(..., n, n)`, symmetric.
 
     Example:
-        >>> tuple(Unvech()(np.ones((8, 300), "float32")).shape)
+        >>> tuple(Unvech()(keras.ops.ones((8, 300))).shape)
         (8, 24, 24)
     """
 

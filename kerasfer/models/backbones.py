@@ -1,5 +1,4 @@
-"""Feature extractors: keras-hub's ResNets, with a stem for small pictures, the networks of
-`kerasfer.models.networks`, or any `keras.Model`."""
+"""Feature extractors: ResNets of keras-hub, `kerasfer.models.networks`, or any `keras.Model`."""
 
 import os
 from pathlib import Path
@@ -13,7 +12,7 @@ from kerasfer.models.networks import NETWORKS, TORCH, make_network
 
 
 class Stem(NamedTuple):
-    """How a ResNet begins: one convolution, and max-pooling that halves the side, or none."""
+    """Describes the beginning of a ResNet: one convolution and optional max-pooling."""
 
     kernel_size: int
     strides: int
@@ -21,7 +20,7 @@ class Stem(NamedTuple):
 
     @property
     def stride(self):
-        """How many pixels a place of its output covers, along a side."""
+        """The total stride, in pixels."""
         return self.strides * (2 if self.pooled else 1)
 
 
@@ -36,7 +35,7 @@ RESNETS = {
 
 
 def preprocessing(backbone=None):
-    """Returns the layer that turns RGB in [0, 255] into what a backbone's weights expect.
+    """Returns the layer that scales RGB in [0, 255] as the weights of a backbone expect.
 
     Args:
         backbone: As in `make_backbone`. For all but `NETWORKS`, pixels are scaled as for ResNets.
@@ -170,6 +169,12 @@ def _rebuild(model, weights, stem):
     """Rebuilds a ResNet with fused normalization and the stem asked for; its weights are kept."""
 
     kernel_size, strides, pooled = STEMS[stem]
+    edited = {"conv1_pad", "conv1_conv", "pool1_pad", "pool1_pool"}
+    if missing := edited - {layer.name for layer in model.layers}:
+        raise RuntimeError(
+            f"This version of keras-hub builds ResNets without the layers {sorted(missing)}, which "
+            "kerasfer changes by name. Install the version that pyproject.toml allows."
+        )
 
     def rebuild(layer):
         config = layer.get_config()

@@ -55,7 +55,7 @@ def _draw_confusions(shown, path, title):
     def draw(axes, entry):
         result = entry.result
         draw_confusion_matrix(
-            axes, result.lists[entry.cell.list] if entry.cell.list else result.metrics
+            axes, result.lists[entry.cell.list_name] if entry.cell.list_name else result.metrics
         )
 
     return [_draw_panels(shown, draw, path, title, side=7.0)]

@@ -9,7 +9,7 @@ import keras
 
 from kerasfer.data.checks.duplicates import exact_duplicates
 from kerasfer.data.loading import load_folds
-from kerasfer.files import write_json
+from kerasfer.files import check_temporary_folder, write_json
 from kerasfer.report import write_folds_report
 from kerasfer.runs.checkpoints import finish
 from kerasfer.runs.environment import check_backend, check_same_backend, environment
@@ -51,6 +51,7 @@ def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
     ```
     """
     check_backend(recipe.train.backend)
+    check_temporary_folder()
     run = RunFolder(Path(output_dir) / recipe.name)
     folds = load_folds(recipe.data, recipe.train.seed, data_dir)
     with _dtype_policy(recipe.train.precision):

@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from kerasfer import optimizers
+from kerasfer.optimizers import LinearWarmup
 from kerasfer.train.gradient_norms import recording, weights_of
-from kerasfer.train.schedules import LinearWarmup
 
 OPTIMIZERS = {
     "sgd": keras.optimizers.SGD,

@@ -10,6 +10,7 @@ from kerasfer.errors import RecipeError
 from kerasfer.runs.checkpoints import TrainingState
 from kerasfer.train.callbacks import Record, StopEarly, diverged, make_callbacks, shows_bars
 from kerasfer.train.compiling import compile_model, make_optimizer, make_schedule
+from kerasfer.train.interrupts import NoticeInterrupts
 
 # How kerasfer.linalg reports it, and how TensorFlow does from inside a graph.
 _EIGEN_FAILURES = ("eigendecomposition failed", "eigen decomposition was not successful")
@@ -54,7 +55,8 @@ def fit(model, batches, settings, optimizer, run, checkpoint=None):
     """
     state = TrainingState(settings.monitor, checkpoint.history if checkpoint else ())
     record = Record(state)
-    callbacks = make_callbacks(run, settings, record, batches[0])
+    interrupts = NoticeInterrupts()
+    callbacks = [interrupts, *make_callbacks(run, settings, record, batches[0])]
     patience = StopEarly(record, settings.early_stopping, settings.warmup_epochs)
     extractors = trainable_extractors(model)
     for stage in _stages(settings):
@@ -67,7 +69,7 @@ def fit(model, batches, settings, optimizer, run, checkpoint=None):
             # At the change of stages the optimizer starts anew.
             checkpoint.restore(model, with_optimizer=record.state.epoch > stage.first)
             checkpoint = None
-        with original_errors(*batches), _explained(record):
+        with original_errors(*batches), _explained(record), interrupts.active():
             model.fit(
                 batches[0],
                 validation_data=batches[1],

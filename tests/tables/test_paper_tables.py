@@ -58,7 +58,12 @@ def test_a_run_has_one_recipe_and_a_recipe_one_run():
 
 def test_values_that_tables_and_recipes_both_print():
     for cell in CELLS:
-        if cell.recipe and not cell.list and cell.metric == "accuracy" and cell.recipe.reproduces:
+        if (
+            cell.recipe
+            and not cell.list_name
+            and cell.metric == "accuracy"
+            and cell.recipe.reproduces
+        ):
             assert cell.recipe.reproduces.accuracy == cell.paper, cell
 
 

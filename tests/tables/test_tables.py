@@ -209,7 +209,7 @@ def test_nothing_was_run(place):
     assert lines[4].split() == ["Tiny", "test", "50.00", "not", "run", *"–––", "tiny"]
     assert lines[8].split() == ["Other", "test", "70.00", "quoted", "only", *"––––"]
     assert "  Other: quoted; nothing is known of it." in lines
-    assert "None of the values was measured yet" in lines[-1]
+    assert "None of the values is measured yet" in lines[-1]
     markdown = two("--markdown").stdout
     assert "| paper | test | occluded |" in markdown
     assert "| Tiny + SPD | 60.00 | 40.00 |" in markdown
@@ -223,7 +223,7 @@ def test_measured_values(place):
     assert "50.00  50.00 [40.00, 60.00]" in test and "25.00  official  14" in test
     assert "–  40.00 [40.00, 60.00]" in occluded and occluded.split()[-2] == "5"
     assert "`tiny`: 2 epochs, 16 px, 42 s of training on CPU, 2 cores, seed 0." in result.stdout
-    assert "2 of 5 values were not measured yet" in result.stdout
+    assert "2 of 5 values are not completely measured yet" in result.stdout
     markdown = two("--markdown").stdout
     assert "| Tiny | test | 50.00 | 50.00 [40.00, 60.00] | 25.00 | official | 14 | `tiny` |" in (
         markdown
@@ -339,8 +339,11 @@ def test_running_what_is_missing(place, drawn, monkeypatch):
     result = two("--run-missing")
     assert result.exit_code == 0, result.output
     assert "Run 1 of 2: tiny (Tiny: test, Tiny: occluded)" in result.stdout
-    assert "Run 2 of 2: tiny-tiny-spd (Tiny + SPD: test, Tiny + SPD: occluded)" in result.stdout
-    assert "not run" not in result.stdout and "not measured" not in result.stdout
+    assert (
+        "Run 2 of 2: tiny-tiny-spd (Tiny + SPD: test, Tiny + SPD: occluded), about "
+        in result.stdout
+    )
+    assert "not run" not in result.stdout and "measured yet" not in result.stdout
     for name in ("tiny", "tiny-tiny-spd"):
         test, occluded = lines_of(result, name)
         assert test.split()[-2] == "14" and occluded.split()[-2] == "5"
@@ -358,6 +361,54 @@ def test_running_what_is_missing(place, drawn, monkeypatch):
     again = two("--run-missing")
     assert again.exit_code == 0 and "Run 1" not in again.stdout
     assert lines_of(again, "tiny") == lines_of(result, "tiny")
+
+
+SEEDS = """
+title: Seeds
+paper: obsr
+recipe: ../tiny.yaml
+seeds: [0, 1, 2]
+columns: {test: {}}
+rows: {Tiny: {paper: {test: 50.0}}}
+"""
+
+
+def test_seeds(place):
+    Path("recipes/tables/seeds.yaml").write_text(SEEDS)
+    (cell,) = load_table("recipes/tables/seeds.yaml").cells
+    assert [r.name for r in cell.recipes] == ["tiny", "tiny-seed1", "tiny-seed2"]
+    assert [r.train.seed for r in cell.recipes] == [0, 1, 2]
+    accuracies = [0.5, 0.6, 0.4]
+    for recipe, accuracy in zip(cell.recipes, accuracies, strict=True):
+        if recipe.train.seed == 2:
+            two_seeds = call("recipes/tables/seeds.yaml").stdout
+        measured(f"runs/{recipe.name}", recipe, accuracy=accuracy)
+    assert "55.00 ± 7.07 (2 seeds)" in two_seeds and "not completely measured" in two_seeds
+    result = call("recipes/tables/seeds.yaml", "--record").stdout
+    assert "50.00 ± 10.00 (3 seeds)" in result and "measured yet" not in result
+    assert "tiny (+ 2 seeds)" in result and "`tiny-seed2`: " in result
+    assert len(list(Path("recipes/results").iterdir())) == 3
+    Path("runs").rename("elsewhere")
+    assert call("recipes/tables/seeds.yaml").stdout == result
+
+
+def test_the_seeds_that_are_missing_are_run(place, drawn):
+    Path("recipes/tables/seeds.yaml").write_text(SEEDS.replace("[0, 1, 2]", "[0, 1]"))
+    result = call("recipes/tables/seeds.yaml", "--run-missing", "--set", "train.epochs=1")
+    assert result.exit_code == 0, result.output
+    assert "Run 2 of 2: tiny+train.epochs=1-seed1 (Tiny: test), about " in result.stdout
+    assert "(2 seeds)" in result.stdout
+
+
+def test_a_time_budget(place, drawn, monkeypatch):
+    result = two("--run-missing", "--hours", "0")
+    assert result.exit_code == 1 and "Run 1" not in result.stdout
+    assert result.stderr == "Not run: tiny, tiny-tiny-spd: the time budget of 0 h is used up.\n"
+    times = iter([0.0, 0.0, 3700.0])
+    monkeypatch.setattr("kerasfer.tables.running.time.monotonic", lambda: next(times, 3700.0))
+    result = two("--run-missing", "--hours", "1")
+    assert "Run 1 of 2: tiny" in result.stdout and "Run 2" not in result.stdout
+    assert result.stderr == "Not run: tiny-tiny-spd: the time budget of 1 h is used up.\n"
 
 
 def test_going_on_after_an_interruption(place, drawn, monkeypatch):
