@@ -1,4 +1,7 @@
-"""Optimizers with gradient centralization, which subtracts from each kernel's gradient its mean."""
+"""Optimizers with gradient centralization, and a learning-rate schedule with a linear warm-up.
+
+They are here and not with the training code, so that saved models load without it.
+"""
 
 import math
 import warnings
@@ -154,6 +157,53 @@ class GCRMSprop(GradientCentralization, keras.optimizers.RMSprop):
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
         >>> model.compile(GCRMSprop(1e-3), "mse")
     """
+
+
+@keras.saving.register_keras_serializable(package="kerasfer")
+class LinearWarmup(keras.optimizers.schedules.LearningRateSchedule):
+    """Raises the learning rate linearly before another schedule begins.
+
+    Args:
+        schedule: A `LearningRateSchedule`, or a float for a constant rate. Its step 0 is the end
+            of the warm-up.
+        warmup_steps: Number of steps, at least 1. Step 0 trains at 1 / warmup_steps of the rate
+            with which `schedule` begins.
+
+    Example:
+        >>> schedule = LinearWarmup(0.1, warmup_steps=1000)
+        >>> round(float(schedule(499)), 6)
+        0.05
+    """
+
+    def __init__(self, schedule, warmup_steps):
+        super().__init__()
+        if warmup_steps < 1:
+            raise ValueError(
+                f"`warmup_steps` must be at least 1. Received: warmup_steps={warmup_steps}."
+            )
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        after = self._rate(ops.maximum(step - self.warmup_steps, 0.0))
+        return ops.minimum((step + 1) / self.warmup_steps, 1.0) * after
+
+    def _rate(self, step):
+        return self.schedule(step) if callable(self.schedule) else self.schedule
+
+    def get_config(self):
+        schedule = self.schedule
+        if callable(schedule):
+            schedule = keras.saving.serialize_keras_object(schedule)
+        return {"schedule": schedule, "warmup_steps": self.warmup_steps}
+
+    @classmethod
+    def from_config(cls, config):
+        schedule = config["schedule"]
+        if isinstance(schedule, dict):
+            schedule = keras.saving.deserialize_keras_object(schedule)
+        return cls(schedule, config["warmup_steps"])
 
 
 def centralization_axes(model):

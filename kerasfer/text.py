@@ -46,3 +46,30 @@ def did_you_mean(name, known):
     """
     close = get_close_matches(str(name), list(known), n=1)
     return f" Did you mean {close[0]}?" if close else ""
+
+
+def printable(name):
+    """Makes a name printable and encodable as UTF-8.
+
+    Bytes of a file name that are not valid UTF-8, which Python holds as lone surrogates, become
+    escapes such as `\\xe9`. Everything else stays as it is.
+
+    Args:
+        name: A string or a path.
+
+    Example:
+
+    >>> printable(b"caf\\xe9.jpg".decode("utf-8", "surrogateescape"))
+    'caf\\\\xe9.jpg'
+    """
+    text = str(name)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raw = text.encode("utf-8", "surrogateescape" if _has_only_escapes(text) else "replace")
+        return raw.decode("utf-8", "backslashreplace")
+    return text
+
+
+def _has_only_escapes(text):
+    return all("\udc80" <= letter <= "\udcff" for letter in text if "\ud800" <= letter <= "\udfff")

@@ -27,8 +27,8 @@ def plain(monkeypatch):
     """Spares a run its figures, which take as long as the training of a tiny model."""
     import tiny_models
 
-    for drawing in tiny_models.FIGURES:
-        monkeypatch.setattr(f"kerasfer.train.{drawing}", lambda *arguments, **options: None)
+    for figure in tiny_models.FIGURES:
+        monkeypatch.setattr(figure, lambda *arguments, **options: None)
 
 
 @pytest.fixture

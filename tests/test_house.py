@@ -76,24 +76,3 @@ def test_the_root_holds_few_modules():
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_files_are_short(file):
     assert len(file.read_text(encoding="utf-8").splitlines()) <= LONGEST
-
-
-def test_private_keras_members_live_in_one_module():
-    private = {
-        "_flatten_layers",
-        "_run_through_graph",
-        "_nodes_by_depth",
-        "_inbound_nodes",
-        "_trainable_variables_indices",
-        "_trainable_variables",
-        "_var_key",
-        "_model_variables_moving_average",
-    }
-    users = {
-        f"{file.relative_to(PACKAGE)}:{node.lineno} {node.attr}"
-        for file in FILES
-        if file.name != "keras_internals.py"
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute) and node.attr in private
-    }
-    assert users == set()

@@ -6,28 +6,21 @@ import time
 
 import click
 
-from kerasfer.cli.seeing import faces_option, margin_option
-from kerasfer.cli.shared import Command, backend_option, prepare_keras
+from kerasfer.cli.arguments import default_model, faces_option, margin_option, separate_model
+from kerasfer.cli.shared import Command, backend_option, detector_option, prepare_keras
 from kerasfer.errors import RunError
 
 _PERSONS = 10  # on the terminal; the files have all
 
 
 @click.command(cls=Command)
-@click.argument("run", type=click.Path())
-@click.argument("source", metavar="FILE|CAMERA")
+@click.argument("arguments", nargs=-1, required=True, metavar="[MODEL] FILE|CAMERA")
 @click.option(
     "--output-dir",
     type=click.Path(),
     help="Where the results are written.  [default: videos/<name of the file>]",
 )
-@click.option(
-    "--faces",
-    type=click.Choice(["mtcnn", "none"]),
-    default="mtcnn",
-    show_default=True,
-    help="What finds the faces; none takes the whole frame as one face.",
-)
+@detector_option("if the whole frame is one face")
 @click.option(
     "--min-face",
     type=click.IntRange(min=12),
@@ -75,7 +68,7 @@ _PERSONS = 10  # on the terminal; the files have all
     help="Of the written video: four letters that your OpenCV knows. Browsers play vp09 and avc1.",
 )
 @backend_option
-def video(run, source, output_dir, backend, **options):
+def video(arguments, output_dir, backend, **options):
     """Follow the faces of a video or a camera with a trained RUN.
 
     RUN is as for kerasfer predict. FILE is a video; CAMERA an index (0), a device (/dev/video0) or
@@ -91,8 +84,14 @@ def video(run, source, output_dir, backend, **options):
     \b
     Examples:
       kerasfer video runs/quickstart lesson.mp4 --detect-every 5
-      kerasfer video runs/quickstart 0 --max-fps 5 --seconds 600
+      kerasfer video runs/quickstart 0 --detector yunet --max-fps 15 --seconds 600
     """
+    run, sources = separate_model(arguments)
+    if len(sources) != 1:
+        raise click.UsageError(
+            f"Expected one FILE or CAMERA after the model. Received: {' '.join(sources) or 'none'}."
+        )
+    (source,) = sources
     prepare_keras(backend)
     from kerasfer.video import watch
 
@@ -110,7 +109,7 @@ def video(run, source, output_dir, backend, **options):
 
 
 @click.command(cls=Command)
-@click.argument("run", type=click.Path())
+@click.argument("run", required=False, metavar="[MODEL]")
 @faces_option
 @margin_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the page is served.")
@@ -138,6 +137,7 @@ def demo(run, faces, margin, host, port, max_upload_mb, backend):
     Example:
       kerasfer demo runs/quickstart
     """
+    run = run or default_model()
     prepare_keras(backend)
     from kerasfer.demo import serve
 

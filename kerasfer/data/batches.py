@@ -1,61 +1,80 @@
-"""Batches for training and evaluation: decoded, varied, weighted, and the same on every run."""
+"""Batches for training and evaluation, which are the same on every run and every backend."""
 
 import contextlib
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 
-from kerasfer.data.augment import Augment, follow, views
-from kerasfer.data.pictures import resize
-from kerasfer.data.scanning import scan
+from kerasfer.data.augment import Augment, follow
+from kerasfer.data.decoded import DecodedPictures
+from kerasfer.data.prefetch import Prefetcher
+from kerasfer.data.scanning import leave_out_bad_pictures
 from kerasfer.errors import DataError
 
-__all__ = ["Batches", "original_errors", "views"]
-
-ORDER = 0  # the random stream of an epoch's order; batch i has the streams of i + 1
+ORDER = 0  # The random stream of the order of an epoch. Batch i uses the streams of i + 1.
 MIXUP = 1
+PREFETCHED = 8  # Batches that are prepared ahead.
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """Describes how the batches of training differ from those of evaluation.
+
+    Args:
+        augment: Mapping with the arguments of `kerasfer.data.augment.Augment`, or `None`.
+        shuffle: Whether each epoch has its own random order.
+        seed: int >= 0, for the order and the augmentation.
+        sample_weights: float32 `(num_classes,)`, the weight of a sample of each class; `None` for
+            batches without weights.
+    """
+
+    augment: Mapping | None = None
+    shuffle: bool = True
+    seed: int = 0
+    sample_weights: np.ndarray | None = None
+
+
+EVALUATION = Training(shuffle=False)
 
 
 class Batches(keras.utils.PyDataset):
     """Feeds samples to `fit`, `evaluate` and `predict` as batches of pictures.
 
-    What a batch holds depends on `seed`, the epoch and the batch's index alone, never on threads
-    or timing: a resumed run sees what an uninterrupted one would have seen, on every backend.
-    Pass `shuffle=False` to `fit`: the order is made here.
+    The content of a batch depends only on the seed, the epoch and the index of the batch, never on
+    threads or timing. A resumed run therefore sees the same batches as an uninterrupted one, on
+    every backend. Pass `shuffle=False` to `fit`, because the order is determined here.
 
-    `epoch` counts the finished passes of `fit` and may be set, to resume or to replay. A last batch
-    of a single sample, which batch normalization cannot train on, joins the batch before it.
+    `epoch` counts the finished passes of `fit` and may be set to resume or to repeat one. A last
+    batch of a single sample, on which batch normalization cannot be trained, is joined with the
+    batch before it.
 
     Args:
         samples: `kerasfer.data.samples.Samples`.
-        image_size: int, side of the pictures in pixels.
+        image_size: int, the side of the pictures in pixels.
         batch_size: int.
-        augment: mapping with the arguments of `kerasfer.data.augment.Augment`, or None.
-        shuffle: whether each epoch has its own random order.
-        seed: int >= 0.
-        sample_weights: float32 `(num_classes,)`, the weight of a sample of each class; None for
-            batches without weights.
-        on_bad_image: `"error"`, or `"skip"`: every picture file is decoded once at the start and
-            those that cannot be are left out of `samples` and listed in `bad_images`.
-        workers: int >= 0, threads that prepare batches ahead; 0 to prepare each when it is asked.
-        max_queue_size: int >= 1, how many batches to prepare ahead.
+        training: `Training`, or `None` for evaluation: all samples in their own order, without
+            augmentation and weights.
+        on_bad_image: `"error"`, or `"skip"`, which decodes every picture file once at the start,
+            leaves the unreadable ones out of `samples` and lists them in `bad_images`.
+        workers: int >= 0, the number of threads that prepare batches ahead; 0 prepares each batch
+            when it is requested.
 
     Attributes:
-        bad_images: ids of the pictures left out.
-        error: the first `DataError` met, or None. TensorFlow turns an error in its input pipeline
-            into one of its own; see `original_errors`.
+        bad_images: Ids of the pictures that were left out.
+        error: The first `DataError` that occurred, or `None`. TensorFlow replaces an error in its
+            input pipeline by one of its own; see `original_errors`.
 
     Returns:
         Each item is `(images, labels)` or `(images, labels, weights)`: float32
         `(batch, image_size, image_size, 3)` in [0, 255], `(batch, num_classes)` and `(batch,)`.
-        Where the samples have landmarks, a dict in place of the images: `"pictures"`, and
-        `"landmarks"` as float32 `(batch, points, 2)`, x and y as shares of the picture in [0, 1],
-        or -1 where they are unknown.
+        If the samples have landmarks, the images are a dict: `"pictures"`, and `"landmarks"` as
+        float32 `(batch, points, 2)`, x and y as shares of the picture in [0, 1], or -1 where they
+        are unknown.
 
     Raises:
-        DataError: a picture cannot be read, or none can.
+        DataError: If a picture cannot be read, or if none can with `on_bad_image="skip"`.
 
     Example:
 
@@ -67,28 +86,17 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self,
-        samples,
-        image_size,
-        batch_size,
-        *,
-        augment=None,
-        shuffle=False,
-        seed=0,
-        sample_weights=None,
-        on_bad_image="error",
-        workers=1,
-        max_queue_size=8,
+        self, samples, image_size, batch_size, *, training=None, on_bad_image="error", workers=1
     ):
-        # Keras' own threads (workers > 1) replay batches left over from a pass that was given up,
-        # such as the one with which fit builds a model. So Keras gets one, which is none.
-        super().__init__(workers=1, max_queue_size=max_queue_size)
+        # Keras' own threads (workers > 1) repeat batches left over from an abandoned pass, such as
+        # the one with which fit builds a model. One worker means none.
+        super().__init__(workers=1)
+        training = EVALUATION if training is None else training
         for name, value, least in (
             ("image_size", image_size, 1),
             ("batch_size", batch_size, 1),
-            ("seed", seed, 0),
+            ("seed", training.seed, 0),
             ("workers", workers, 0),
-            ("max_queue_size", max_queue_size, 1),
         ):
             if value < least:
                 raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
@@ -98,29 +106,24 @@ class Batches(keras.utils.PyDataset):
             raise ValueError(
                 f"`on_bad_image` must be 'error' or 'skip'. Received: {on_bad_image!r}."
             )
-        if sample_weights is not None:
-            sample_weights = np.asarray(sample_weights, dtype="float32")
-            if sample_weights.shape != (len(samples.class_names),):
-                raise ValueError(
-                    f"`sample_weights` must have one weight for each of {len(samples.class_names)} "
-                    f"classes. Received shape: {sample_weights.shape}."
-                )
+        self.sample_weights = _class_weights(training.sample_weights, samples)
+        self.augment = None if training.augment is None else Augment(**training.augment)
         self.bad_images = []
         if on_bad_image == "skip":
             samples, self.bad_images = leave_out_bad_pictures(samples, workers)
         self.samples = samples
         self.image_size = image_size
         self.batch_size = batch_size
-        self.augment = None if augment is None else Augment(**augment)
-        self.shuffle = shuffle
-        self.seed = seed
-        self.sample_weights = sample_weights
+        self.shuffle = training.shuffle
+        self.seed = training.seed
         self.on_bad_image = on_bad_image
         self.epoch = 0
         self.error = None
+        crop = None if self.augment is None else self.augment.crop or 1.0
+        self.decoded = DecodedPictures(samples, image_size, crop)
         self._in_pass = self._took_last = False
-        self._order = (None, None)  # an epoch and its order
-        self._ahead = _Ahead(self._make, workers, max_queue_size) if workers else None
+        self._order = (None, None)  # An epoch and its order.
+        self._prefetcher = Prefetcher(self._make, workers, PREFETCHED) if workers else None
 
     def __len__(self):
         full, rest = divmod(len(self.samples), self.batch_size)
@@ -130,10 +133,10 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         index = range(len(self))[index]
         try:
-            if self._ahead is None:
+            if self._prefetcher is None:
                 batch = self._make(self.epoch, index)
             else:
-                batch = self._ahead.get(self.epoch, index, len(self))
+                batch = self._prefetcher.get(self.epoch, index, len(self))
         except DataError as error:
             self.error = self.error or error
             raise
@@ -145,9 +148,9 @@ class Batches(keras.utils.PyDataset):
         self._in_pass, self._took_last = True, False
 
     def on_epoch_end(self):
-        # Keras also calls this before the first epoch, and looks at a first batch or two to learn
-        # their shapes: a pass is one that began and came to its last batch. Of a single batch, a
-        # look cannot be told from a pass; there the caller has to set `epoch`.
+        # Keras also calls this before the first epoch, and requests one or two batches to learn
+        # their shapes. A pass counts if it began and reached its last batch. With a single batch
+        # the two cannot be distinguished, so the caller has to set `epoch`.
         if self._in_pass and self._took_last:
             self.epoch += 1
         self._in_pass = False
@@ -156,12 +159,13 @@ class Batches(keras.utils.PyDataset):
         start = index * self.batch_size
         stop = len(self.samples) if index == len(self) - 1 else start + self.batch_size
         chosen = self._order_of(epoch)[start:stop]
-        pictures = [self.samples.picture(sample) for sample in chosen]
+        pictures, scales = zip(*(self.decoded[sample] for sample in chosen), strict=True)
         labels = self.samples.labels[chosen]
-        landmarks = None if self.samples.landmarks is None else self.samples.landmarks[chosen]
+        landmarks = None
+        if self.samples.landmarks is not None:
+            landmarks = self.samples.landmarks[chosen] * np.array(scales)[:, None]
         if self.augment is None:
-            images = np.stack([resize(picture, self.image_size) for picture in pictures])
-            images = images.astype("float32")
+            images = np.stack(pictures).astype("float32")
             if landmarks is not None:
                 pairs = zip(landmarks, pictures, strict=True)
                 landmarks = np.stack([follow(points, picture.shape) for points, picture in pairs])
@@ -170,14 +174,15 @@ class Batches(keras.utils.PyDataset):
             images = self.augment(pictures, self.image_size, rng, landmarks)
             if landmarks is not None:
                 images, landmarks = images
-            # Of two pictures mixed, the first one's landmarks hold.
+            # If two pictures are mixed, the landmarks of the first are kept.
             images, labels = self.augment.mix(
                 images.astype("float32"), labels, self._rng(epoch, index + 1, MIXUP)
             )
-        if images.ndim == 3:  # grey
+        if images.ndim == 3:  # Gray.
             images = np.repeat(images[..., None], 3, axis=-1)
         if landmarks is not None:
-            # Not NaN: phones cannot tell it. What left the picture is looked for at its edge.
+            # Phones cannot test for NaN, so -1 stands for unknown. Points outside of the picture
+            # move to its edge.
             landmarks = np.where(np.isnan(landmarks), -1, landmarks.clip(0, 1))
             images = {"pictures": images, "landmarks": landmarks.astype("float32")}
         if self.sample_weights is None:
@@ -199,13 +204,13 @@ class Batches(keras.utils.PyDataset):
 
 @contextlib.contextmanager
 def original_errors(*loaders):
-    """Raises the `DataError` of a loader in place of what a backend made of it.
+    """Raises the `DataError` of a loader in place of the error that a backend makes of it.
 
     TensorFlow reports an exception of its input pipeline as an error of its own, with two
-    tracebacks in its message; JAX and PyTorch let it through.
+    tracebacks in its message. JAX and PyTorch raise the original.
 
     Args:
-        *loaders: the `Batches` in use.
+        *loaders: The `Batches` in use.
 
     Example:
 
@@ -218,56 +223,20 @@ def original_errors(*loaders):
     """
     try:
         yield
-    except Exception:  # whatever it is: the cause is known
+    except Exception:  # The type depends on the backend.
         for loader in loaders:
             if loader.error is not None:
                 raise loader.error from None
         raise
 
 
-def leave_out_bad_pictures(samples, workers=1):
-    """Decodes every picture file once and leaves out those that cannot be.
-
-    Returns:
-        The usable samples, and the ids of the others.
-
-    Raises:
-        DataError: none is usable.
-    """
-    if isinstance(samples.pictures, np.ndarray):
-        return samples, []
-    readable = scan(samples, lambda picture: True, workers=max(1, workers))
-    usable = np.fromiter((result is True for result in readable), bool, len(samples))
-    if not usable.any():
-        raise DataError(
-            f"None of the {len(samples)} pictures of {samples.name} can be read, "
-            f"{samples.pictures[0]} among them. Unpack the dataset again."
+def _class_weights(weights, samples):
+    if weights is None:
+        return None
+    weights = np.asarray(weights, dtype="float32")
+    if weights.shape != (len(samples.class_names),):
+        raise ValueError(
+            f"`sample_weights` must have one weight for each of {len(samples.class_names)} "
+            f"classes. Received shape: {weights.shape}."
         )
-    bad_images = [samples.ids[index] for index in np.flatnonzero(~usable)]
-    return samples.take(usable), bad_images
-
-
-class _Ahead:
-    """Prepares the batches after the one asked for, in threads.
-
-    `make(epoch, index)` gives the same batch whenever it is called, so what was prepared for a
-    pass that was given up is simply dropped.
-    """
-
-    def __init__(self, make, workers, depth):
-        self.make = make
-        self.depth = depth
-        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="kerasfer-batches")
-        self.lock = threading.Lock()
-        self.futures = {}
-
-    def get(self, epoch, index, num_batches):
-        wanted = [(epoch, near) for near in range(index, min(index + self.depth + 1, num_batches))]
-        with self.lock:
-            for key in self.futures.keys() - set(wanted):
-                self.futures.pop(key).cancel()
-            for key in wanted:
-                if key not in self.futures:
-                    self.futures[key] = self.pool.submit(self.make, *key)
-            future = self.futures.pop(wanted[0])
-        return future.result()
+    return weights

@@ -1,45 +1,32 @@
-"""Datasets by name: a new one is a file with `load(data_dir, *, options)`, and a line here."""
+"""Loads a dataset by name, and the folds that a recipe asks for."""
 
 import inspect
 import os
 from pathlib import Path
 
-from kerasfer.data import synthetic
-from kerasfer.data.datasets import affectnet, ckplus, fer2013, ferplus, folder, rafdb, sfew
+from kerasfer.data import DATASETS
 from kerasfer.data.landmarks import with_landmarks
+from kerasfer.data.listing import locate
 from kerasfer.data.protocols import make_folds
 from kerasfer.errors import RecipeError
+from kerasfer.options import function_of, options_of
 from kerasfer.text import did_you_mean
-
-# Keys of a recipe's `data` that the dataset's own loader takes.
-DATASET_OPTIONS = ("path", "labels", "neutral", "release", "with_rafdb", "num_samples")
-
-DATASETS = {
-    "affectnet": affectnet.load,
-    "ckplus": ckplus.load,
-    "fer2013": fer2013.load,
-    "ferplus": ferplus.load,
-    "folder": folder.load,
-    "rafdb": rafdb.load,
-    "sfew": sfew.load,
-    "synthetic": synthetic.load,
-}
 
 
 def load_dataset(name, data_dir=None, **options):
-    """Finds a dataset by name and reads it.
+    """Loads a dataset by name.
 
     Args:
-        name: a key of `DATASETS`.
-        data_dir: the folder that holds the datasets; None for `$KERASFER_DATA`, else `data`.
-        **options: the dataset's own, such as `labels="majority"` for `"ferplus"`.
+        name: A key of `DATASETS`.
+        data_dir: The folder that holds the datasets; see `data_folder`.
+        **options: Options of the dataset, such as `labels="majority"` for `"ferplus"`.
 
     Returns:
         `kerasfer.data.samples.Samples`.
 
     Raises:
-        RecipeError: no such dataset, or it takes no such option.
-        DataError: the dataset is missing, incomplete or unreadable.
+        RecipeError: If the dataset or an option is unknown.
+        DataError: If the dataset is missing, incomplete or unreadable.
 
     Example:
 
@@ -51,7 +38,7 @@ def load_dataset(name, data_dir=None, **options):
             f"data.name must be one of {', '.join(DATASETS)}. Received: {name!r}."
             f"{did_you_mean(name, DATASETS)}"
         )
-    load = DATASETS[name]
+    load = function_of(DATASETS[name])
     taken = [option for option in inspect.signature(load).parameters if option != "data_dir"]
     for option in options:
         if option not in taken:
@@ -59,7 +46,24 @@ def load_dataset(name, data_dir=None, **options):
                 f"The dataset {name} takes no option {option!r}. "
                 f"It takes: {', '.join(taken) or 'none'}."
             )
-    return load(Path(data_dir or os.environ.get("KERASFER_DATA") or "data"), **options)
+    return load(data_folder(data_dir), **options)
+
+
+def data_folder(data_dir=None):
+    """Returns the folder that holds the datasets and `lists/`.
+
+    Args:
+        data_dir: A path, or `None` for `$KERASFER_DATA`, or `data` if that is not set.
+
+    Returns:
+        `pathlib.Path`.
+
+    Example:
+
+    >>> data_folder("faces").as_posix()
+    'faces'
+    """
+    return Path(data_dir or os.environ.get("KERASFER_DATA") or "data").expanduser()
 
 
 def load_fold(data, seed, data_dir):
@@ -70,13 +74,10 @@ def load_fold(data, seed, data_dir):
 
 def load_folds(data, seed, data_dir):
     """Reads what a recipe's `data` section names, as the list of all folds of its protocol."""
-    own = {key: getattr(data, key) for key in DATASET_OPTIONS}
-    samples = load_dataset(
-        data.name, data_dir, **{key: value for key, value in own.items() if value is not None}
-    )
+    own = set(options_of(DATASETS[data.name]).model_fields)
+    samples = load_dataset(data.name, data_dir, **data.model_dump(include=own, exclude_none=True))
     if data.landmarks is not None:
-        data_dir = data_dir or os.environ.get("KERASFER_DATA") or "data"
-        samples = with_landmarks(samples, Path(data_dir, data.landmarks))
+        samples = with_landmarks(samples, locate(data.landmarks, data_folder(data_dir)))
     folds = make_folds(
         samples,
         data.protocol,

@@ -1,186 +1,158 @@
-"""Evaluates a trained model on a split of a dataset."""
+"""Evaluates the model of a run on a split of a dataset."""
 
-import os
-from pathlib import Path
+import warnings
+from dataclasses import dataclass
 
-import numpy as np
-from keras import ops
-
-from kerasfer.data.batches import Batches, original_errors, views
-from kerasfer.data.checks.duplicates import exact_duplicates
-from kerasfer.data.lists import load_list, match
-from kerasfer.data.loading import DATASETS, load_dataset, load_fold
-from kerasfer.data.protocols import Fold, make_folds
-from kerasfer.data.samples import SPLITS, limit
-from kerasfer.errors import DataError, RecipeError, RunError
-from kerasfer.evaluate.metrics import classification_metrics
-from kerasfer.files import write_json
+from kerasfer.data.batches import Batches
+from kerasfer.data.samples import SPLITS
+from kerasfer.errors import RecipeError, RunError
+from kerasfer.evaluate.duplicates import find_duplicates
+from kerasfer.evaluate.scoring import Evaluation, evaluate_batches
+from kerasfer.evaluate.selection import select
 from kerasfer.models.loading import check_landmarks, load_model, picture_input, with_classes_of
 from kerasfer.runs.finding import find_run
+from kerasfer.runs.folder import RunFolder
 
-WHOLE = "whole"  # the split of a dataset that has none
+# Keys of a recipe that are about training only.
+_TRAINING_KEYS = ("augment", "batch_size", "class_weights", "image_size", "limit")
 
 
-def evaluate(
+@dataclass(frozen=True, eq=False)
+class RunEvaluation:
+    """The evaluation of a run's model, and where its files belong.
+
+    Args:
+        result: The `Evaluation`.
+        name: What the files are called.
+        folder: The `RunFolder`, or None for a model without a run.
+    """
+
+    result: Evaluation
+    name: str
+    folder: RunFolder | None
+
+    def write(self):
+        """Writes the metrics, predictions and confusion matrix into the run folder.
+
+        Returns:
+            The path of the metrics, or None for a model without a run.
+
+        Raises:
+            RunError: If the folder is not writable.
+        """
+        if self.folder is None:
+            return None
+        path = self.folder.evaluation(self.name)
+        self.result.write(path, path.with_suffix(".csv"), path.with_suffix(".png"))
+        return path
+
+
+def evaluate(run, **options):
+    """Evaluates a run's model on one split of a dataset.
+
+    In a run folder the result is kept as `evaluation_<dataset>_<split>_<tta>.json`, with the
+    predictions and the confusion matrix next to it (`.csv`, `.png`). For a folder of pictures,
+    `<dataset>` is `folder-<name>-<digest of its path>`; with a list, `_<list>` is appended. So
+    results of different data never overwrite each other. The entry `data` of the result says where
+    the pictures are.
+
+    Args:
+        run: A run folder, finished or not, or a `.keras` file.
+        **options: See `evaluate_run`.
+
+    Returns:
+        The dict of `metrics.json`. It is returned also when the run folder is not writable, with a
+        warning.
+
+    Raises:
+        RunError: If `run` is not a trained model.
+        RecipeError: If the dataset is unknown or missing.
+        DataError: If the dataset is missing or incomplete, or has classes that the model lacks.
+
+    Example:
+
+    ```python
+    evaluate("runs/quickstart", tta="flip")["accuracy"]
+    ```
+    """
+    evaluation = evaluate_run(run, **options)
+    try:
+        evaluation.write()
+    except RunError as error:
+        warnings.warn(f"The result is not kept. {error}", stacklevel=2)
+    return evaluation.result.metrics
+
+
+def evaluate_run(
     run,
     *,
     dataset=None,
     data_dir=None,
-    split="test",
+    split=None,
     tta=None,
     list_name=None,
     duplicates=None,
+    overrides=(),
 ):
-    """Judges a run's model on one split of a dataset.
-
-    In a run's folder the result is kept as `evaluation_<dataset>_<split>_<tta>.json`, beside the
-    run's own `metrics.json`; with a list, `evaluation_<dataset>_<split>_<tta>_<list>.json`.
+    """Evaluates a run's model as `evaluate` does, without writing anything.
 
     Args:
-        run: A run's folder, finished or not, or a `.keras` file.
-        dataset: Name of a dataset with the same classes, or a folder with a subfolder for each
-            class; `None` for the run's own. A dataset without official splits, such as CK+, is
-            judged as a whole, since none of it was trained on.
-        data_dir: Folder of the datasets; `None` for `$KERASFER_DATA`, else `data`.
-        split: `"train"`, `"validation"` or `"test"`.
-        tta: Test-time views, `"none"`, `"flip"` or `"ten_crop"`; `None` for the recipe's.
-        list_name: `"occlusion"`, `"pose30"` or `"pose45"`: only those pictures of the split that
-            the dataset's list names, read from `lists/` in `data_dir`. How many it names, and how
-            many of them the split lacks, is told under `"list"`.
-        duplicates: Whether the accuracy is given also without the pictures that stand in the run's
-            training set too, pixel by pixel. `None`: where all of them are in memory, since
-            decoding the files of a large dataset for it takes long.
+        run: A run folder, finished or not, or a `.keras` file.
+        dataset: The name of a dataset, or a folder with a subfolder for each class; None for the
+            run's own data. Its classes must be among the model's.
+        data_dir: The folder of the datasets; None for `$KERASFER_DATA`, else `data`.
+        split: `"train"`, `"validation"` or `"test"`. None for the test split, or for all pictures
+            of another dataset that has no test split of its own, such as CK+ or a folder of class
+            folders.
+        tta: Test-time views, `"none"`, `"flip"` or `"ten_crop"`; None for the recipe's.
+        list_name: `"occlusion"`, `"pose30"` or `"pose45"`, to evaluate only those pictures of the
+            split that the dataset's list names. The list is read from `lists/` in `data_dir`. The
+            entry `list` of the result says how well both fit.
+        duplicates: Whether to compute the accuracy also without the pictures that are in the run's
+            training set too, pixel by pixel, for which all training pictures are decoded. None to
+            do so where the training data is found.
+        overrides: Changes of the run's recipe, `"data.path=…"` or `"evaluate.tta=flip"`.
 
     Returns:
-        The dict of `metrics.json`.
-
-    Raises:
-        RunError: Where `run` is no trained model.
-        RecipeError: Where the dataset is unknown or not told.
-        DataError: Where the dataset is missing, or its classes are others.
-
-    Example:
-        >>> evaluate("runs/quickstart", tta="flip")["accuracy"]
+        A `RunEvaluation`.
     """
-    if split not in SPLITS:
+    if split not in (None, *SPLITS):
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: {split!r}.")
-    path, recipe = find_run(run)
-    if dataset is None and recipe is None:
-        raise RecipeError(
-            f"{run} is a model without its run, so what to judge it on must be told: add --dataset."
-        )
-    model = load_model(path, landmarks=True)
-    if dataset is None or (recipe and dataset == recipe.data.name):
-        fold = load_fold(recipe.data, recipe.train.seed, data_dir)
-    else:
-        fold = _load_other(dataset, data_dir, known=recipe is not None)
-    if fold.protocol == WHOLE:
-        split = WHOLE
-    samples = with_classes_of(model, fold.test if split == WHOLE else getattr(fold, split))
-    check_landmarks(model, samples)
-    listed = None
-    if list_name:
-        samples, listed = _select(samples, list_name, data_dir)
-    trained_on = None
-    if recipe and fold.protocol != WHOLE and samples.name == recipe.data.name and split != "train":
-        trained_on = limit(fold.train, recipe.data.limit, recipe.train.seed)
+    _check_overrides(overrides)
+    found = find_run(run)
+    recipe = find_run(run, overrides).recipe
+    if overrides and recipe is None:
+        raise RecipeError(f"--set changes the recipe of a run. Received: {run}, which has none.")
+    model = load_model(found.model, landmarks=True)
+    selected = select(found.recipe, recipe, dataset, data_dir, split)
     tta = tta or (recipe.evaluate.tta if recipe else "none")
+    name = f"{selected.label}_{selected.split}_{tta}"
+    if list_name:
+        selected = selected.only_listed(list_name, data_dir)
+        name += f"_{list_name}"
+    samples = with_classes_of(model, selected.samples)
+    check_landmarks(model, samples)
     batches = Batches(
         samples,
         image_size=picture_input(model).shape[1],
         batch_size=recipe.evaluate.batch_size if recipe else 64,
         on_bad_image=recipe.data.on_bad_image if recipe else "error",
     )
-    metrics = classification_metrics(
-        predict_probabilities(model, batches, tta),
-        batches.samples.targets,
-        samples.class_names,
-        dataset=samples.name,
-        split=split,
-        protocol=fold.protocol,
-        leaking=fold.leaking,
-        duplicates=find_duplicates(trained_on, batches.samples, duplicates),
+    mask = None
+    if duplicates is not False and selected.split != "train":
+        mask = find_duplicates(found.recipe, batches.samples, data_dir, required=bool(duplicates))
+    result = evaluate_batches(
+        model, batches, selected.fold, split=selected.split, tta=tta, duplicates=mask
     )
-    name = f"evaluation_{samples.name}_{split}_{tta}"
-    if listed:
-        metrics["list"] = listed
-        name += f"_{list_name}"
-    if recipe:
-        write_json(path.parent / f"{name}.json", metrics)
-    return metrics
+    return RunEvaluation(result.with_facts(**selected.facts, tta=tta), name, found.folder)
 
 
-def find_duplicates(train, test, wanted=None):
-    """Finds the test pictures that were trained on too.
-
-    Args:
-        train: `Samples` trained on, or None where they are not known.
-        test: `Samples`.
-        wanted: As `duplicates` of `evaluate`.
-
-    Returns:
-        bool `(len(test),)`, or None where nobody looked.
-    """
-    if wanted is None:
-        wanted = train is not None and all(
-            isinstance(samples.pictures, np.ndarray) for samples in (train, test)
-        )
-    if not wanted:
-        return None
-    if train is None:
-        raise RunError(
-            "Which pictures the model was trained on is known for its run's own dataset only: "
-            "evaluate the run's folder, on the test split, without --dataset."
-        )
-    return exact_duplicates(train, test)
-
-
-def _select(samples, name, data_dir):
-    """Keeps the samples that a dataset's list names, and says how well the two fit."""
-    data_dir = data_dir or os.environ.get("KERASFER_DATA") or "data"
-    found = match(samples, load_list(samples.name, name, data_dir))
-    fit = {
-        "name": name,
-        "num_listed": len(found.listed.labels),
-        "num_missing": found.num_missing,
-        "num_disagreeing": found.num_disagreeing,
-    }
-    return found.samples, fit
-
-
-def predict_probabilities(model, batches, tta="none"):
-    """Predicts the probabilities of all samples, averaged over the views of each.
-
-    Args:
-        model: A model of `kerasfer.models`.
-        batches: `kerasfer.data.batches.Batches`, not shuffled.
-        tta: `"none"`, `"flip"` or `"ten_crop"`.
-
-    Returns:
-        float32 `(n, num_classes)`, in the samples' order.
-    """
-    parts = []
-    with original_errors(batches):
-        for index in range(len(batches)):
-            images = batches[index][0]
-            seen = [
-                ops.convert_to_numpy(model.predict_on_batch(view)) for view in views(images, tta)
-            ]
-            parts.append(np.mean(seen, axis=0))
-    return np.concatenate(parts).astype("float32")
-
-
-def _load_other(dataset, data_dir, known):
-    """Reads a dataset that the model was not trained on: one `Fold`."""
-    if dataset not in DATASETS and Path(dataset).is_dir():
-        samples = load_dataset("folder", data_dir, path=str(Path(dataset).resolve()))
-    else:
-        samples = load_dataset(dataset, data_dir)
-    if samples.splits is not None:
-        return make_folds(samples, "official")[0]
-    if not known:
-        raise DataError(
-            f"{samples.name} has no official splits, and which of its pictures the model was "
-            "trained on is not known: evaluate the folder of its run instead of a file."
-        )
-    return Fold(samples, samples, samples, protocol=WHOLE, leaking=False)
+def _check_overrides(overrides):
+    for override in overrides:
+        section, _, key = override.partition("=")[0].strip().partition(".")
+        selects = section == "data" and key.split(".")[0] not in _TRAINING_KEYS
+        if not selects and section != "evaluate":
+            raise RecipeError(
+                f"--set {override} has no effect on an evaluation. Expected a key of `data` that "
+                "selects pictures, such as data.path, or a key of `evaluate`."
+            )

@@ -1,8 +1,8 @@
-"""From probabilities to the numbers of `metrics.json`, and from several folds to one summary.
+"""Scores of predicted probabilities for one split, and the summary of several folds.
 
-Every score is derived from the confusion matrix, with scikit-learn's definitions: so the scores of
-one test split and those of folds pooled together are the same function of the same kind of table.
-Values are fractions in [0, 1] and plain Python types, ready for JSON.
+All scores are derived from the confusion matrix, with the definitions of scikit-learn, so that the
+scores of one test split and those of pooled folds are the same function of the same kind of table.
+Values are fractions in [0, 1] and plain Python types, which JSON can hold.
 """
 
 import math
@@ -29,30 +29,29 @@ def classification_metrics(
 ):
     """Scores predicted probabilities against the true classes.
 
-    The macro means run over the classes that occur in `targets`: the recall of a class that the
-    split does not hold is undefined and would only drag the mean down. In `per_class` such a class
-    has support 0 and zeros.
+    The macro means are taken over the classes that occur in `targets`, since the recall of a class
+    without pictures is undefined. In `per_class` such a class has support 0 and scores of 0.
 
     Args:
-        probabilities: `(n, num_classes)`, rows summing to 1; the prediction is the largest.
+        probabilities: `(n, num_classes)`, rows summing to 1. The largest is the prediction.
         targets: `(n,)` integers in `[0, num_classes)`.
-        class_names: the `num_classes` names, in the order of the columns.
-        dataset: the dataset's name, as in the recipe.
-        split: what was scored, such as `"test"`.
-        protocol: how the data were split: `"official"`, `"subjects"` or `"frames"`.
-        leaking: whether that protocol puts frames of one sequence on both sides.
-        duplicates: bool `(n,)`, which of the pictures were trained on too; None where nobody
-            looked.
+        class_names: The `num_classes` names, in the order of the columns.
+        dataset: The name of the dataset, as in the recipe.
+        split: What was evaluated, such as `"test"`.
+        protocol: How the data were split: `"official"`, `"subjects"` or `"frames"`.
+        leaking: Whether that protocol has frames of one sequence in both training and test.
+        duplicates: bool `(n,)`, which of the pictures are in the training set too, or None where
+            this is unknown.
 
     Returns:
-        The dict of `metrics.json`. `accuracy_interval` is the 95 % Wilson interval; rows of
-        `confusion_matrix` are true classes, columns predicted ones. With `duplicates`,
-        `without_duplicates` has num_samples, accuracy and accuracy_interval of the others; of no
-        others, the last two are None.
+        The dict of `metrics.json`. `accuracy_interval` is the 95 % Wilson interval. The rows of
+        `confusion_matrix` are true classes, the columns predicted ones. With `duplicates`,
+        `without_duplicates` holds num_samples, accuracy and accuracy_interval of the other
+        pictures. If there are no others, the last two are None.
 
     Raises:
-        ValueError: the arguments do not fit together.
-        RunError: probabilities are not finite, because training diverged.
+        ValueError: If the arguments do not fit together.
+        RunError: If probabilities are not finite, because the training diverged.
 
     Example:
 
@@ -82,10 +81,17 @@ def classification_metrics(
 
 
 def wilson_interval(successes, n):
-    """Gives the range of true rates that `successes` out of `n` trials leave plausible (95 %).
+    """Computes the 95 % Wilson interval of a rate.
 
-    Unlike the normal approximation it stays inside [0, 1] and is right for small `n` and rates
-    near 1. It assumes independent trials: pictures of the same people are less than that.
+    Unlike the normal approximation it stays inside [0, 1] and is accurate for small `n` and rates
+    near 1. It assumes independent trials, which pictures of the same person are not.
+
+    Args:
+        successes: The number of successes.
+        n: The number of trials, at least 1.
+
+    Returns:
+        The two ends of the interval.
 
     Source: Wilson, *Probable inference, the law of succession, and statistical inference*, 1927.
 
@@ -107,20 +113,20 @@ def wilson_interval(successes, n):
     return max(0.0, center - half_width), min(1.0, center + half_width)
 
 
-def summarise_folds(folds):
+def summarize_folds(folds):
     """Pools the metrics of k folds and adds their mean and standard deviation.
 
     Args:
-        folds: the dicts of `classification_metrics`, one a fold, over the same classes.
+        folds: The dict of `classification_metrics` of each fold, over the same classes.
 
     Returns:
         The keys of `classification_metrics`, computed from the sum of the confusion matrices, and
         `num_folds`; `mean` and `sd` of accuracy, macro_recall and macro_f1 over the folds (`sd`
         with n − 1; None for a single fold); `folds`, those scores and num_samples of each; and
-        `without_duplicates`, where all folds have it.
+        `without_duplicates`, if all folds have it.
 
     Raises:
-        ValueError: there are no folds, or their classes differ.
+        ValueError: If there are no folds, or their classes differ.
     """
     if not folds:
         raise ValueError("`folds` must hold the metrics of at least one fold. Received none.")
@@ -155,7 +161,7 @@ def summarise_folds(folds):
 
 
 def _rate(hits, count):
-    """Gives the accuracy of `hits` among `count` pictures, of which there may be none."""
+    """Describes the accuracy of `hits` among `count` pictures, of which there may be none."""
     return {
         "num_samples": count,
         "accuracy": hits / count if count else None,
@@ -166,7 +172,7 @@ def _rate(hits, count):
 def _scores(confusion, class_names):
     """Derives every score from a `(num_classes, num_classes)` table of counts."""
     num_samples, hits = int(confusion.sum()), int(confusion.trace())
-    # One weighted pair (true, predicted) for each cell stands for its pictures.
+    # Each cell is one weighted pair (true, predicted).
     true, predicted = np.indices(confusion.shape).reshape(2, -1)
     precision, recall, f1, _ = precision_recall_fscore_support(
         true,

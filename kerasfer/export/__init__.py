@@ -4,7 +4,15 @@
 format is a writer, an entry in `formats.FORMATS` and a runtime in `probe.py`.
 """
 
-from kerasfer.export.exporting import export, export_run
 from kerasfer.export.formats import FORMATS, QUANTIZATIONS
 
 __all__ = ["FORMATS", "QUANTIZATIONS", "export", "export_run"]
+
+
+def __getattr__(name):
+    # The command line reads the formats without importing NumPy.
+    if name in ("export", "export_run"):
+        from kerasfer.export import exporting
+
+        return getattr(exporting, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,35 +1,30 @@
-"""Cuts the faces of a dataset out once, upright and at one size, into a tree of pictures.
+"""Crops the faces of a dataset once, upright and at one size, into a tree of pictures.
 
-    OUT/train/<class>/*.jpg, OUT/val/..., OUT/test/...    read with data.name=folder, data.path=OUT
-    OUT/landmarks.csv       where eyes, nose and mouth are in the prepared pictures, in pixels
-    OUT/without_face.csv    pictures in which no face was found, and what became of them
-    OUT/prepared.csv        the journal: what is done, from which an interrupted preparation goes on
+    OUT/train/<class>/*.jpg, OUT/val/..., OUT/test/...    loaded by data.name=folder, data.path=OUT
+    OUT/landmarks.csv       eyes, nose and mouth in the prepared pictures, in pixels
+    OUT/without_face.csv    pictures in which no face was found, and whether they were kept
+    OUT/prepared.csv        the journal, from which an interrupted preparation continues
 
-A folder knows no persons, which CK+ needs. So CK+ is written in its own form, OUT/ckplus/..., with
-the file names of the release, and read with data.name=ckplus and OUT as the folder of the datasets.
+A dataset may choose another tree for its copy; see `kerasfer.data.layout`.
 """
 
 import contextlib
 import csv
 import json
 import math
-import os
-import re
-import shutil
 from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from kerasfer.data.pictures import SUFFIXES, resize
+from kerasfer.data.pictures import resize
 from kerasfer.data.scanning import scan
 from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.faces import crop_face
 from kerasfer.files import only_writer, replace_file, write_json
 
-OFFICIAL_CKPLUS = "cohn-kanade-images"
-PARTS = {"train": "train", "validation": "val", "test": "test"}
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 COORDINATES = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 JOURNAL = ("id", "picture", "faces", "problem", *COORDINATES)
@@ -38,75 +33,75 @@ NO_FACE_FOUND = "no face"
 JPEG = {"quality": 95, "subsampling": 0}
 
 
-def prepare(
-    samples,
-    output_dir,
-    detect,
-    *,
-    data_dir=None,
-    size=224,
-    margin=0.2,
-    no_face="keep",
-    source=None,
-    workers=1,
-    progress=None,
-):
-    """Detects, aligns and cuts out the face of every picture of a dataset.
-
-    Of several faces the one that is large and near the middle is taken. Soft labels become their
-    most likely class. An interrupted preparation, even one that was killed, goes on where it
-    stopped.
+@dataclass(frozen=True)
+class Crop:
+    """Describes how faces are cropped.
 
     Args:
-        samples: `Samples`, the whole dataset.
-        output_dir: the folder to write; new, empty or from an interrupted preparation.
-        detect: a function from a uint8 RGB picture to a list of `kerasfer.faces.Face`, such as
-            `make_detector()`; called from `workers` threads.
-        data_dir: the folder that holds the datasets; needed for CK+.
-        size: int, side of the prepared pictures in pixels.
-        margin: share of the face box's longer side that is added around it.
-        no_face: what becomes of a picture without a face: `"keep"` its central square, so that a
-            test keeps all its pictures, or `"skip"` it.
-        source: what else must be the same for an interrupted preparation to go on, such as the
-            dataset's options; ready for JSON.
-        workers: int >= 1, threads.
-        progress: called with the number of pictures done, after each.
-
-    Returns:
-        A dict: how many pictures are `prepared`, of those `several_faces`; `without_face`,
-        `unreadable`; and whether they are `kept`.
+        size: int, the side of the prepared pictures in pixels.
+        margin: The share of the longer side of the face box that is added around it.
+        no_face: What happens to a picture without a face: `"keep"` its central square, so that a
+            test split keeps all its pictures, or `"skip"` it.
+        detector: Name of the face detector, by which another one does not continue this copy.
 
     Raises:
-        RecipeError: `no_face` is none of the two, or CK+ would lose frames that it needs.
-        RunError: the folder holds something else, or another program writes into it.
+        RecipeError: If `no_face` is unknown.
     """
-    if no_face not in NO_FACE:
-        raise RecipeError(f"no_face must be one of {', '.join(NO_FACE)}. Received: {no_face!r}.")
-    if no_face == "skip" and samples.name == "ckplus" and _sequences(samples):
+
+    size: int = 224
+    margin: float = 0.2
+    no_face: str = "keep"
+    detector: str = "mtcnn"
+
+    def __post_init__(self):
+        if self.no_face not in NO_FACE:
+            raise RecipeError(
+                f"no_face must be one of {', '.join(NO_FACE)}. Received: {self.no_face!r}."
+            )
+
+
+def prepare(samples, output_dir, detect, crop=Crop(), *, workers=1, progress=None):  # noqa: B008
+    """Detects, aligns and crops the face in every picture of a dataset.
+
+    If a picture shows several faces, the one that is large and near the center is used. Soft labels
+    become their most likely class. An interrupted preparation, even one that was killed, continues
+    where it stopped.
+
+    Args:
+        samples: `Samples`, the whole dataset; `samples.layout.complete` adds the pictures that a
+            copy needs besides those loaded.
+        output_dir: The folder to write, which is new, empty, or from an interrupted preparation.
+        detect: A function from a uint8 RGB picture to a list of `kerasfer.faces.Face`, such as
+            `make_detector()`. It is called from `workers` threads.
+        crop: `Crop`.
+        workers: int >= 1, the number of threads.
+        progress: Is called with the number of finished pictures, after each.
+
+    Returns:
+        A dict with the numbers of pictures `prepared`, of those `several_faces`, `without_face` and
+        `unreadable`, and whether pictures without a face were `kept`.
+
+    Raises:
+        RecipeError: If skipping pictures would make the copy incomplete.
+        RunError: If the folder holds something else, or another program writes into it.
+    """
+    layout = samples.layout
+    if crop.no_face == "skip" and layout.needs_all_pictures:
         raise RecipeError(
-            "CK+ is prepared in its own form, whose sequences need all their frames. "
-            "Use --no-face keep. Received: skip."
+            f"A prepared copy of {samples.name} needs all its pictures. Use --no-face keep. "
+            "Received: skip."
         )
     output_dir, journal_path = Path(output_dir), Path(output_dir) / "prepared.csv"
-    settings = {
-        "dataset": samples.name,
-        "pictures": len(samples),
-        "size": size,
-        "margin": margin,
-        "no_face": no_face,
-        "source": source,
-    }
-    _claim(output_dir, settings)
+    settings = {"dataset": samples.name, "source": samples.source, "pictures": len(samples)}
+    _claim(output_dir, settings | asdict(crop))
     with _alone_in(output_dir):
-        if samples.name == "ckplus":
-            paths, names = _keep_ckplus(samples, data_dir, output_dir), samples.ids
-        else:
-            paths = names = _places(samples)
+        layout.copy_labels(samples, output_dir)
+        paths, names = layout.paths(samples), layout.ids(samples)
         done = _read_done(journal_path)
         left = np.array([i for i in range(len(samples)) if samples.ids[i] not in done], dtype=int)
 
         def cut(picture):
-            return _cut(picture, detect, size, margin)
+            return _cut(picture, detect, crop)
 
         with (
             open(journal_path, "a", newline="", encoding="utf-8") as file,
@@ -117,21 +112,23 @@ def prepare(
                 journal.writeheader()
             for number, (index, result) in enumerate(zip(left, results, strict=True), 1):
                 row = {"id": samples.ids[index], "picture": names[index]}
-                journal.writerow(row | _write(result, output_dir / paths[index], no_face))
+                journal.writerow(row | _write(result, output_dir / paths[index], crop.no_face))
                 file.flush()
                 if progress is not None:
                     progress(len(done) + number)
-        return _finish(output_dir, journal_path, no_face)
+        return _finish(output_dir, journal_path, crop.no_face)
 
 
 def choose_face(faces, shape):
-    """Picks the face that a picture is most likely labelled for: large, and near the middle.
+    """Chooses the face that the label of a picture most likely describes.
 
     Args:
-        faces: at least one `Face`.
-        shape: height and width of the picture, in pixels.
+        faces: At least one `Face`.
+        shape: The height and width of the picture, in pixels.
 
-    Example: the largest unless it is at the rim.
+    The weight of a face is its area, reduced by its distance from the center of the picture.
+
+    Example:
 
     >>> from kerasfer.faces import Face
     >>> choose_face([Face((0, 0, 50, 50)), Face((80, 80, 40, 40))], (200, 200)).box
@@ -150,27 +147,27 @@ def choose_face(faces, shape):
 
 
 def landmarks_in_crop(face, size, margin):
-    """Tells where the landmarks are in the picture that `crop_face` makes.
+    """Computes the landmarks in the picture that `crop_face` makes.
 
     Args:
         face: `Face` with landmarks.
-        size: side of the crop in pixels.
-        margin: as for `crop_face`.
+        size: The side of the crop in pixels.
+        margin: As for `crop_face`.
 
     Returns:
         float `(5, 2)`, x and y in pixels of the crop.
     """
     x, y, width, height = face.box
-    centre = np.array([x + width / 2, y + height / 2])
+    center = np.array([x + width / 2, y + height / 2])
     right_eye_from_left = face.landmarks[1] - face.landmarks[0]
     angle = math.atan2(right_eye_from_left[1], right_eye_from_left[0])
     cos, sin = math.cos(angle), math.sin(angle)
-    upright = (face.landmarks - centre) @ np.array([[cos, -sin], [sin, cos]])
+    upright = (face.landmarks - center) @ np.array([[cos, -sin], [sin, cos]])
     return upright * size / max(1.0, (1 + margin) * max(width, height)) + size / 2
 
 
-def _cut(picture, detect, size, margin):
-    """Returns the prepared picture, how many faces were found, and the landmarks or None."""
+def _cut(picture, detect, crop):
+    """Returns the prepared picture, the number of faces found, and the landmarks or `None`."""
     if picture.ndim == 2:
         picture = np.repeat(picture[..., None], 3, axis=-1)
     faces = detect(picture)
@@ -178,14 +175,14 @@ def _cut(picture, detect, size, margin):
         height, width = picture.shape[:2]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        return resize(picture[top : top + side, left : left + side], size), 0, None
+        return resize(picture[top : top + side, left : left + side], crop.size), 0, None
     face = choose_face(faces, picture.shape)
-    marks = None if face.landmarks is None else landmarks_in_crop(face, size, margin)
-    return crop_face(picture, face, size, margin=margin), len(faces), marks
+    marks = None if face.landmarks is None else landmarks_in_crop(face, crop.size, crop.margin)
+    return crop_face(picture, face, crop.size, margin=crop.margin), len(faces), marks
 
 
 def _write(result, path, no_face):
-    """Writes what came of one picture; returns its part of the journal's row."""
+    """Writes the result of one picture and returns its part of the row in the journal."""
     if isinstance(result, DataError):
         return {"faces": 0, "picture": "", "problem": " ".join(str(result).split())}
     picture, num_faces, marks = result
@@ -201,53 +198,8 @@ def _write(result, path, no_face):
     return row
 
 
-def _places(samples):
-    """Lists the path that each picture is written to, below the folder."""
-    taken, paths = set(), []
-    for index in range(len(samples)):
-        part = () if samples.splits is None else (PARTS[str(samples.splits[index])],)
-        folder = "/".join((*part, samples.class_names[samples.targets[index]]))
-        stem = _stem(samples.ids[index])
-        path, copy = f"{folder}/{stem}.jpg", 1
-        while path.lower() in taken:  # a.jpg and a.png, or disks that take a and A for one
-            copy += 1
-            path = f"{folder}/{stem}_{copy}.jpg"
-        taken.add(path.lower())
-        paths.append(path)
-    return paths
-
-
-def _keep_ckplus(samples, data_dir, output_dir):
-    """Keeps the tree and the names of CK+, which tell subject and sequence, and copies its labels.
-
-    Returns:
-        The path that each picture is written to, below the folder.
-    """
-    data_dir = Path(data_dir)
-    for sequence in _sequences(samples):
-        labels = data_dir / "ckplus" / "Emotion" / Path(*sequence.parts[-2:])
-        for path in labels.glob("*_emotion.txt"):
-            copy = output_dir / path.relative_to(data_dir)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-    return [path.relative_to(data_dir).as_posix() for path in samples.pictures]
-
-
-def _sequences(samples):
-    """The folders of CK+'s sequences; none of the derived CK+48."""
-    return {path.parent for path in samples.pictures if OFFICIAL_CKPLUS in path.parts}
-
-
-def _stem(sample_id):
-    """`"a/b/fer0034656.png"` becomes `"fer0034656"`, `"fer2013.csv:17"` `"fer2013.csv_17"`."""
-    name = sample_id.rsplit("/", 1)[-1]
-    stem, suffix = os.path.splitext(name)
-    name = stem if suffix.lower() in SUFFIXES else name
-    return re.sub(r"[^\w.+-]", "_", name).lstrip(".") or "picture"
-
-
 def _claim(output_dir, settings):
-    """Takes a new or empty folder, or one that was begun with the same settings."""
+    """Accepts a new or empty folder, or one that was begun with the same settings."""
     path = output_dir / "prepare.json"
     if path.is_file():
         try:
@@ -256,17 +208,21 @@ def _claim(output_dir, settings):
             raise RunError(
                 f"{path} is damaged: {error}. Choose another --output-dir, or remove the folder."
             ) from error
+        # Earlier versions always used MTCNN, and stored the options of the dataset as its source.
+        begun.setdefault("detector", "mtcnn")
+        if not isinstance(begun.get("source"), str):
+            begun["source"] = settings["source"]
         changed = [key for key in settings if begun.get(key) != settings[key]]
         if changed:
             key = changed[0]
             raise RunError(
-                f"{output_dir} was begun with {key} = {begun.get(key)}, now it is {settings[key]}. "
-                "Choose another --output-dir, or the settings of then."
+                f"{output_dir} was begun with {key} = {begun.get(key)}. Received: {settings[key]}. "
+                "Choose another --output-dir, or use the earlier settings."
             )
         return
     if output_dir.exists() and not (output_dir.is_dir() and _is_empty(output_dir)):
         raise RunError(
-            f"{output_dir} holds something else than prepared pictures. Choose a new or empty "
+            f"{output_dir} holds something other than prepared pictures. Choose a new or empty "
             "--output-dir."
         )
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -284,14 +240,14 @@ def _alone_in(output_dir):
             stack.enter_context(only_writer(output_dir))
         except RunError as error:
             raise RunError(
-                f"Another program is preparing into {output_dir} at this moment. Wait for it, or "
+                f"Another program is writing prepared pictures to {output_dir}. Wait for it, or "
                 "choose another --output-dir."
             ) from error
         yield
 
 
 def _read_done(path):
-    """Reads the ids of what is done, and cuts off the line that a kill left unfinished."""
+    """Reads the ids of finished pictures, and removes the incomplete line of a killed program."""
     if not path.is_file():
         return set()
     with open(path, "rb+") as file:
@@ -309,7 +265,7 @@ def _read_journal(path):
 
 
 def _finish(output_dir, journal_path, no_face):
-    """Writes the lists that are read later, from the journal; returns the numbers."""
+    """Writes landmarks.csv and without_face.csv from the journal, and returns the numbers."""
     numbers = Counter()
     with (
         _csv_file(output_dir / "landmarks.csv", ("picture", *COORDINATES)) as landmarks,

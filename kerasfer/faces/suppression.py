@@ -15,8 +15,9 @@ def overlap_suppression():
     Example:
 
     >>> keep = overlap_suppression()  # Needs the extra `faces`.
-    >>> keep(np.array([[0, 0, 10, 10], [1, 0, 11, 10], [30, 0, 40, 10]]), np.array([8, 9, 7]), 0.7)
-    array([1, 2])
+    >>> boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [30, 0, 40, 10]])
+    >>> keep(boxes, np.array([0.8, 0.9, 0.7]), 0.7).tolist()
+    [1, 2]
     """
     from onnx import TensorProto, helper, numpy_helper
 

@@ -1,7 +1,11 @@
 import keras
+import numpy as np
 
 from kerasfer.models.backbones import make_backbone, preprocessing
 from kerasfer.models.heads import classify
+
+# ITU-R BT.601, with which Pillow converts pictures too.
+LUMINANCE = np.array([0.299, 0.587, 0.114], "float32")
 
 
 def resnet18(class_names, image_size=224, weights=None, stem="imagenet", frozen=False, dropout=0.0):
@@ -84,31 +88,43 @@ def classifier(
     stem="imagenet",
     frozen=False,
     dropout=0.0,
+    gray=False,
 ):
-    """Builds backbone → average pooling → softmax, the first-order baseline of both papers.
+    """Builds a backbone with average pooling and softmax, the first-order baseline of both papers.
 
-    VGG's and AlexNet's two dense layers of 4096 give way to the average too.
+    Average pooling also replaces the two dense layers of 4096 units of VGG and AlexNet.
 
     Args:
-        class_names: One string a class.
+        class_names: One string per class.
         image_size: Side of the pictures, in pixels.
         backbone: As in `kerasfer.models.make_backbone`.
         weights: As in `make_backbone`.
         stem: As in `make_backbone`.
-        frozen: Whether the backbone's weights are kept as they are.
-        dropout: Share of features dropped before the classifier, in [0, 1).
+        frozen: Whether the backbone is frozen.
+        dropout: Dropout rate before the classifier, in [0, 1).
+        gray: Whether color pictures are converted to gray first, for models trained on gray ones.
 
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
         probabilities `(batch, num_classes)`.
 
     Example:
-        >>> classifier(("happy", "sad"), image_size=48, stem="small")
+        >>> classifier(("happy", "sad"), image_size=48, stem="small").output_shape
+        (None, 2)
     """
     pictures = keras.Input((image_size, image_size, 3), name="pictures")
+    x = _convert_to_gray(pictures) if gray else pictures
     extractor = make_backbone(backbone, image_size, weights, stem, name="backbone")
     extractor.trainable = not frozen
     features = keras.layers.GlobalAveragePooling2D(name="features")(
-        extractor(preprocessing(backbone)(pictures))
+        extractor(preprocessing(backbone)(x))
     )
     return keras.Model(pictures, classify(features, class_names, dropout), name="classifier")
+
+
+def _convert_to_gray(pictures):
+    """Replaces R, G and B by the luminance, with a convolution that every runtime has."""
+    layer = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, name="gray")
+    gray = layer(pictures)
+    layer.set_weights([np.tile(np.reshape(LUMINANCE, (1, 1, 3, 1)), 3)])
+    return gray

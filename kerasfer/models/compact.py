@@ -42,12 +42,12 @@ def save_compact(model, path):
         with h5py.File(weights) as source, h5py.File(halved, "w") as target:
             _copy(source, target)
         shutil.move(halved, weights)
-        with replace_file(Path(path)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with (
+            replace_file(Path(path)) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
             for name in names:
-                # Fixed times, so that the same weights give the same file.
-                entry = zipfile.ZipInfo(name)
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(entry, Path(folder, name).read_bytes())
+                archive.write(Path(folder, name), name)
 
 
 def _copy(source, target):
@@ -58,6 +58,8 @@ def _copy(source, target):
             _copy(item, target.create_group(name))
         else:
             is_kernel = item.ndim > 1 and item.dtype == "float32"
-            copy = target.create_dataset(name, data=item[()].astype("float16" if is_kernel else item.dtype))
+            copy = target.create_dataset(
+                name, data=item[()].astype("float16" if is_kernel else item.dtype)
+            )
             for key, value in item.attrs.items():
                 copy.attrs[key] = value

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from kerasfer import layers  # noqa: F401  registers what a saved model is made of
 from kerasfer.errors import DataError, RunError
@@ -65,16 +66,20 @@ def check_landmarks(model, samples):
 
 
 def with_classes_of(model, samples):
-    """Returns samples with their classes in the model's order.
+    """Returns samples whose classes are those of a model, in its order.
+
+    The samples may lack some of the model's classes.
 
     Raises:
-        DataError: Where the classes are not the model's.
+        DataError: If the samples have a class that the model does not know.
     """
     expected = tuple(model.layers[-1].class_names)
-    if set(samples.class_names) != set(expected):
+    unknown = [name for name in samples.class_names if name not in expected]
+    if unknown:
         raise DataError(
             f"The model knows the classes {', '.join(expected)}; {samples.name} has "
             f"{', '.join(samples.class_names)}. Choose a dataset with the model's classes."
         )
-    order = [samples.class_names.index(name) for name in expected]
-    return replace(samples, class_names=expected, labels=samples.labels[:, order])
+    labels = np.zeros((len(samples), len(expected)), dtype=samples.labels.dtype)
+    labels[:, [expected.index(name) for name in samples.class_names]] = samples.labels
+    return replace(samples, class_names=expected, labels=labels)

@@ -50,8 +50,8 @@ class Predictor:
     Args:
         run: a run's folder, a `.keras`, `.tflite` or `.onnx` file, a SavedModel's folder, or a
             `kerasfer.predict.runtimes.Runtime`.
-        faces: `"mtcnn"`; `"none"` where each picture is a ready crop; or a function that takes
-            uint8 RGB `(height, width, 3)` and returns a list of `kerasfer.faces.Face`.
+        faces: a key of `kerasfer.faces.DETECTORS`; `"none"` if each picture is a ready crop; or a
+            function that maps uint8 RGB `(height, width, 3)` to a list of `kerasfer.faces.Face`.
         margin: as in `kerasfer.faces.crop_face`. What suits is what the model was trained on.
         align: whether faces are turned so that their eyes are level.
         batch_size: faces classified at once.

@@ -3,7 +3,7 @@
 import glob
 from pathlib import Path
 
-from kerasfer.data.pictures import SUFFIXES, list_pictures
+from kerasfer.data.listing import SUFFIXES, list_pictures
 from kerasfer.errors import DataError
 
 

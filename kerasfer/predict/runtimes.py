@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasfer.errors import RunError
+from kerasfer.text import did_you_mean
 
 # A file of this name travels with a SavedModel (in assets.extra) and inside a TFLite file, which is
 # a zip archive too, as TFLite's own metadata would have it. ONNX has properties for it.
@@ -84,12 +85,7 @@ def load_runtime(path, *, threads=None):
     Example:
         >>> load_runtime("saved_models/quickstart/quickstart-int8.tflite", threads=1).class_names
     """
-    path = Path(path)
-    if not path.exists():
-        raise RunError(
-            "Expected a run's folder, a .keras, .tflite or .onnx file, or a SavedModel's folder. "
-            f"Received: {path}, which does not exist."
-        )
+    path = _resolve(path)
     if path.is_file():
         loaders = {".keras": _keras, ".tflite": _tflite, ".onnx": _onnx}
         if path.suffix not in loaders:
@@ -101,6 +97,21 @@ def load_runtime(path, *, threads=None):
     if found and not (path / "recipe.yaml").exists():
         return _saved_model(path / str(found[-1]))
     return _keras(path, threads)
+
+
+def _resolve(path):
+    """Returns the path of a model, which may be given as the name of a pretrained one."""
+    if not Path(path).exists():
+        from kerasfer.models.pretrained import PRETRAINED, pretrained_path
+
+        if str(path) in PRETRAINED:
+            return pretrained_path(str(path))
+        raise RunError(
+            "Expected a run folder, a .keras, .tflite or .onnx file, a SavedModel folder, or a "
+            f"pretrained model ({', '.join(PRETRAINED)}). Received: {path}, which does not exist."
+            f"{did_you_mean(path, PRETRAINED)}"
+        )
+    return Path(path)
 
 
 def versions(folder):

@@ -1,354 +1,309 @@
 """What a recipe may say: every key with its type, range, default and meaning.
 
-The classes are the one source for the checks, for `kerasfer recipe schema` (an editor completes
-and explains recipes with it) and for the words of the error messages. A key whose default
-is `None` leaves the choice to what it configures: the model's builder, the optimizer, the dataset.
+The classes are the one source of the checks, of `kerasfer recipe schema` (editors complete and
+explain recipes with it) and of the words in error messages. The options of models and datasets are
+declared in `kerasfer.models.options` and `kerasfer.data.options`. A key whose default is `None`
+leaves the choice to what it configures: the model, the optimizer, the dataset.
 """
 
-from typing import Literal
+from copy import deepcopy
+from functools import cache
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from kerasfer.options import Section
+from kerasfer.data import DATASETS
+from kerasfer.models import MODELS
+from kerasfer.options import Backend, Precision, Protocol, Section, Views
+from kerasfer.recipe import checks
+from kerasfer.recipe.sections import ByName
 
-Protocol = Literal["official", "subjects", "frames"]
-Backend = Literal["tensorflow", "jax", "torch"]
-Views = Literal["none", "flip", "ten_crop"]
+Paper = Literal["obsr", "spd_attention"]
+Epochs = Annotated[int, Field(le=1_000_000)]
 
 
 class Reproduces(Section):
-    """The published number that a run is held against."""
+    """The published result that a run is compared with."""
 
-    paper: Literal["obsr", "spd_attention"] = Field(description="The paper.")
-    table: int = Field(ge=1, description="Number of its table.")
+    paper: Paper = Field(description="The paper.")
+    table: int = Field(ge=1, le=1000, description="Number of the table.")
     row: str = Field(description="Row of the table, as printed.")
     column: str | None = Field(
-        None, description="Column, where the table has several values a row."
+        None, description="Column of the table, if it has several values per row."
     )
-    accuracy: float = Field(ge=0, le=100, description="Published accuracy, in percent.")
+    accuracy: float = Field(ge=0, le=100, description="Published accuracy in percent.")
 
 
 class Augment(Section):
-    """Random changes of the training pictures; all off by default."""
+    """Random changes of the training pictures. All are off by default."""
 
-    flip: bool = Field(False, description="Mirror every second picture.")
+    flip: bool = Field(False, description="Mirror half of the pictures.")
     crop: float | None = Field(
-        None, gt=0, le=1, description="Crop at random, keeping at least this share of the area."
+        None, gt=0, le=1, description="Crop at random and keep at least this share of the area."
     )
     shift: float = Field(0.0, ge=0, lt=1, description="Largest shift, as a share of the side.")
-    rotation: float = Field(0.0, ge=0, le=180, description="Largest rotation, in degrees.")
+    rotation: float = Field(0.0, ge=0, le=180, description="Largest rotation in degrees.")
     erasing: float = Field(
         0.0, ge=0, le=1, description="Probability that a rectangle of the picture is erased."
     )
-    mixup: float = Field(0.0, ge=0, description="Alpha of mixup's beta distribution; 0 is off.")
+    mixup: float = Field(
+        0.0, ge=0, le=1000, description="Alpha of mixup's beta distribution. 0 turns it off."
+    )
 
 
 class Data(Section):
-    """Which pictures, split how, prepared how."""
+    """The dataset, how it is split and how its pictures are prepared."""
 
-    name: str = Field(description="The dataset: ckplus, fer2013, ferplus, folder, synthetic, ….")
+    name: str = Field(description="The dataset.")
     protocol: Protocol | None = Field(
         None,
-        description="How test pictures are set apart: the release's own split (official), k folds "
-        "with no subject in two of them (subjects), or a random split over frames (frames), which "
-        "leaks between the sets. Default: the dataset's own.",
+        description="How the test pictures are chosen: the split of the release (official), k "
+        "folds without a subject in two of them (subjects), or a random split of the frames "
+        "(frames), which leaks near-identical frames. Default: the dataset's own.",
     )
-    num_folds: int = Field(10, ge=3, description="Folds of the protocol subjects.")
-    fold: int | None = Field(None, ge=0, description="Run this fold only. Default: all, in turn.")
+    num_folds: int = Field(10, ge=3, le=1000, description="Number of folds of subjects.")
+    fold: int | None = Field(
+        None, ge=0, description="Run this fold only, counted from 0. Default: all of them."
+    )
     validation_fraction: float = Field(
-        0.1, gt=0, lt=1, description="Share of the training pictures, where no split is given."
+        0.1,
+        gt=0,
+        lt=1,
+        description="Share of the training pictures used for validation, if the dataset has no "
+        "validation split.",
     )
     limit: int | None = Field(
-        None, ge=1, description="Train on a stratified subset of this many pictures."
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="Train on a stratified subset of this many pictures.",
     )
-    image_size: int = Field(48, ge=16, description="Side of the model's input, in pixels.")
-    batch_size: int = Field(32, ge=1, description="Pictures in a training step.")
+    image_size: int = Field(48, ge=16, le=4096, description="Side of the model's input in pixels.")
+    batch_size: int = Field(32, ge=1, le=65_536, description="Pictures per training step.")
     augment: Augment = Field(default_factory=Augment)
     class_weights: Literal["none", "balanced", "proportional"] = Field(
         "none",
-        description="Weight of a class in the loss: inverse to its frequency (balanced) or in "
-        "proportion to it, with a mean of 1.",
+        description="Weight of each class in the loss: inversely proportional to its frequency "
+        "(balanced) or proportional to it (proportional), with a mean of 1.",
     )
     on_bad_image: Literal["error", "skip"] = Field(
-        "error", description="Stop at an unreadable picture, or count it and go on."
+        "error", description="Stop at an unreadable picture, or skip and count it."
     )
-    workers: int = Field(2, ge=1, description="Threads that prepare batches.")
-    path: str | None = Field(
-        None, description="folder: where train/, val/ and test/ are; absolute, or in --data-dir."
-    )
-    labels: Literal["majority", "argmax8", "probability"] | None = Field(
-        None, description="ferplus: how ten votes become a label. Default: argmax8."
-    )
-    neutral: bool | None = Field(
-        None, description="ckplus: take each sequence's first frame as neutral. Default: false."
-    )
+    workers: int = Field(2, ge=1, le=256, description="Threads that prepare batches.")
     landmarks: str | None = Field(
         None,
-        description="CSV file with the pictures' landmarks, for model.crop_mode landmarks; "
-        "absolute, or in --data-dir.",
+        description="CSV file with the landmarks of the pictures, for model.crop_mode landmarks. "
+        "A relative path is looked up as data.path is.",
     )
-    release: Literal[2017, 2021] | None = Field(
-        None, description="affectnet: which release. Default: the one that is there."
-    )
-    with_rafdb: bool | None = Field(
-        None, description="sfew: train on RAF-DB's training pictures too. Default: false."
-    )
-    num_samples: int | None = Field(None, ge=1, description="synthetic: how many faces to draw.")
 
     @model_validator(mode="after")
-    def _check_fold(self):
-        if self.fold is not None and self.protocol in ("official", "frames"):
-            raise ValueError(
-                "`data.fold` needs `data.protocol: subjects`, the only one with folds. "
-                f"Received: fold={self.fold}, protocol={self.protocol}."
-            )
-        if self.fold is not None and self.fold >= self.num_folds:
-            raise ValueError(
-                f"`data.fold` counts from 0 and must be below `data.num_folds` ({self.num_folds}). "
-                f"Received: {self.fold}."
-            )
+    def _check(self):
+        checks.check_folds(self)
         return self
 
 
 class Model(Section):
-    """The network. A key that the named model does not take is refused when it is built."""
+    """The network."""
 
-    name: str = Field(description="The model: obsr, spd_attention, covpool, resnet18, vgg16, ….")
-    backbone: str | None = Field(None, description="Feature extractor, such as resnet34 or vgg16.")
-    weights: str | None = Field(
-        None, description="imagenet, a preset, a local path, a run or a .keras file. Null: random."
-    )
-    stem: Literal["imagenet", "half", "small"] | None = Field(
-        None, description="imagenet: 7 × 7 and max-pooling; half, small: 3 × 3, stride 2 or 1."
-    )
-    feature_stage: str | None = Field(None, description="Stage that feeds the head.")
-    dropout: float | None = Field(None, ge=0, lt=1, description="Dropout before the classifier.")
-    shared: bool | None = Field(None, description="obsr: one extractor instead of two.")
-    frozen: bool | None = Field(None, description="Train the head alone, never the backbone.")
-    crops: int | None = Field(None, ge=1, description="spd_attention: crops beside the whole face.")
-    crop_mode: Literal["random", "fixed", "landmarks"] | None = Field(
-        None, description="spd_attention: where the crops are cut in training."
-    )
-    crop_area: float | None = Field(
-        None, gt=0, le=1, description="spd_attention: a crop's share of the picture's area."
-    )
-    normalize: bool | None = Field(
-        None, description="spd_attention: divide by the sum of the attention coefficients."
-    )
-    axis: Literal["spatial", "channel"] | None = Field(
-        None, description="Covariance of positions, or of channels."
-    )
-    bimap_units: int | None = Field(None, ge=1, description="Output size of BiMap.")
-    width: int | None = Field(None, ge=1, description="slim_spd: channels of its first stage.")
-    epsilon: float | None = Field(None, gt=0, description="Smallest eigenvalue after ReEig.")
-    shrinkage: float | None = Field(
-        None, ge=0, description="λ of C + λ·trace(C)·I, which makes a covariance positive."
-    )
-    method: Literal["eigh", "matmul"] | None = Field(
-        None, description="Matrix logarithm by eigenvalues, or by products only, as phones need."
-    )
-    logreg_weight: float | None = Field(
-        None, ge=0, description="Weight of the log-eigenvalue regulariser in the loss."
-    )
-    logreg_form: Literal["squared", "linear"] | None = Field(
-        None, description="The regulariser as eq. (8) prints it, or as eq. (10) differentiates it."
-    )
+    name: str = Field(description="The model.")
 
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _read_none(cls, weights):
-        # YAML's null is spelled null; `none` would otherwise be looked for as a file.
-        return None if weights in ("none", "None") else weights
+
+DATA = ByName(DATASETS, Data, "dataset")
+MODEL = ByName(MODELS, Model, "model")
+SECTIONS = {"data": DATA, "model": MODEL}
 
 
 class Schedule(Section):
     """The learning rate over the epochs."""
 
-    name: Literal["constant", "step", "cosine"] = Field("constant", description="Its shape.")
-    every_epochs: int = Field(20, ge=1, description="step: epochs between two drops.")
-    factor: float = Field(0.1, gt=0, le=1, description="step: what a drop multiplies by.")
+    name: Literal["constant", "step", "cosine"] = Field(
+        "constant", description="Shape of the schedule."
+    )
+    every_epochs: Epochs = Field(20, ge=1, description="step: epochs between two drops.")
+    factor: float = Field(
+        0.1, gt=0, le=1, description="step: what a drop multiplies the learning rate by."
+    )
     minimum: float = Field(0.0, ge=0, description="cosine: learning rate at the end.")
-    warmup_epochs: int = Field(0, ge=0, description="Epochs of linear rise from 0.")
+    warmup_epochs: Epochs = Field(
+        0, ge=0, description="Epochs in which the learning rate rises linearly from 0."
+    )
+
+    @model_validator(mode="after")
+    def _check(self):
+        checks.check_schedule(self)
+        return self
 
 
 class Optimizer(Section):
-    """How weights move; `gc_` is gradient centralization."""
+    """The optimizer. Names with gc_ use gradient centralization."""
 
     name: Literal[
         "sgd", "adam", "adamw", "rmsprop", "gc_sgd", "gc_adam", "gc_adamw", "gc_rmsprop"
     ] = Field("adam", description="The optimizer.")
-    learning_rate: float = Field(1e-3, gt=0, description="Learning rate before the schedule.")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1000, description="Learning rate before the schedule."
+    )
     schedule: Schedule = Field(default_factory=Schedule)
     momentum: float | None = Field(None, ge=0, lt=1, description="sgd and rmsprop: momentum.")
     weight_decay: float | None = Field(
-        None, ge=0, description="Decoupled weight decay: weights shrink by this times the rate."
+        None,
+        ge=0,
+        le=1000,
+        description="Decoupled weight decay: each step subtracts this times the learning rate "
+        "times the weight.",
     )
-    clip_norm: float | None = Field(None, gt=0, description="Largest norm of all gradients.")
+    clip_norm: float | None = Field(
+        None, gt=0, le=1e6, description="Largest global norm of the gradients."
+    )
     ema: float | None = Field(
-        None, gt=0, lt=1, description="Evaluate a moving average of the weights, of this momentum."
+        None,
+        gt=0,
+        lt=1,
+        description="Evaluate an exponential moving average of the weights with this momentum.",
     )
     conv_only: bool | None = Field(None, description="gc_*: centralize convolutions only.")
     location: Literal["gradient", "update"] | None = Field(
-        None, description="gc_*: centralize the raw gradient, or the update made of it."
+        None, description="gc_*: centralize the gradient, or the update computed from it."
     )
 
     @model_validator(mode="after")
-    def _check_names(self):
-        for key, names in (
-            ("momentum", ("sgd", "rmsprop", "gc_sgd", "gc_rmsprop")),
-            ("conv_only", ("gc_sgd", "gc_adam", "gc_adamw", "gc_rmsprop")),
-            ("location", ("gc_sgd", "gc_adam", "gc_adamw", "gc_rmsprop")),
-        ):
-            if getattr(self, key) is not None and self.name not in names:
-                raise ValueError(
-                    f"`optimizer.{key}` belongs to {', '.join(names)}: set it to null or change "
-                    f"the optimizer. Received: {key}={getattr(self, key)}, name={self.name}."
-                )
-        if self.schedule.minimum > self.learning_rate:
-            raise ValueError(
-                "`optimizer.schedule.minimum` must not exceed `optimizer.learning_rate` "
-                f"({self.learning_rate}). Received: {self.schedule.minimum}."
-            )
+    def _check(self):
+        checks.check_optimizer(self)
         return self
 
 
 class Train(Section):
-    """How long, where, and what is kept."""
+    """How long the model is trained, where, and what is kept."""
 
-    epochs: int = Field(
-        30, ge=1, description="Passes over the training pictures, warm-up included."
+    epochs: Epochs = Field(
+        30, ge=1, description="Passes over the training pictures, including the warm-up."
     )
-    warmup_epochs: int = Field(
-        0, ge=0, description="The first epochs, which train the classifier alone."
+    warmup_epochs: Epochs = Field(
+        0, ge=0, description="First epochs, in which only the classifier is trained."
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random choice.")
     backend: Backend | None = Field(None, description="Default: $KERAS_BACKEND, then tensorflow.")
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        "float32", description="Keras' dtype policy."
-    )
+    precision: Precision = Field("float32", description="Dtype policy of Keras.")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each label that is spread over all classes."
     )
-    early_stopping: int | None = Field(
-        None, ge=1, description="Stop after this many epochs without a better `monitor`."
+    early_stopping: Epochs | None = Field(
+        None, ge=1, description="Stop after this many epochs in which `monitor` has not improved."
     )
     monitor: Literal["val_accuracy", "val_loss"] = Field(
-        "val_accuracy", description="What chooses the best epoch's weights."
+        "val_accuracy", description="Metric that selects the weights of the best epoch."
     )
     tensorboard: bool = Field(True, description="Write TensorBoard logs.")
     log_gradient_norm: str | None = Field(
         None,
-        description="Layer, such as spd_attention, whose weights' gradient norm is written into "
-        "gradient_norm.csv, a row a step.",
+        description="Layer, such as spd_attention, whose gradient norm is written to "
+        "gradient_norm.csv, one row per step.",
     )
     verbose: int = Field(
-        1, ge=0, le=2, description="0: silent, 1: progress bars, 2: one line an epoch."
+        1, ge=0, le=2, description="0: silent, 1: progress bars, 2: one line per epoch."
     )
 
     @model_validator(mode="after")
-    def _check_warmup(self):
-        _check_fits("train.warmup_epochs", self.warmup_epochs, self.epochs)
+    def _check(self):
+        checks.check_warmup(self)
         return self
 
 
 class Distill(Section):
-    """What a small model learns from a trained one, beside the labels; the default is nothing."""
+    """What a model learns from a trained one, in addition to the labels."""
 
     teacher: str = Field(
-        description="The trained model: a run's folder or a .keras file, relative to the working "
+        description="The trained model: a run folder or a .keras file, relative to the working "
         "folder."
     )
     temperature: float = Field(
         4.0,
         gt=0,
-        description="What divides the logits of both: above 1 it shows how the teacher ranks the "
-        "wrong answers.",
+        le=1000,
+        description="Divides the logits of both models. Above 1 it shows how the teacher ranks the "
+        "wrong classes.",
     )
     weight: float = Field(
         0.9,
         ge=0,
         le=1,
-        description="Share of the teacher's answers in the loss; the rest is the labels'.",
+        description="Weight of the teacher's probabilities in the loss. The rest is the weight of "
+        "the labels.",
     )
     features: Literal["covariance", "attention"] = Field(
         "covariance",
-        description="What is compared of the last feature maps: which places vary together "
+        description="What is compared of the last feature maps: the covariance of their positions "
         "(covariance), or where the activations are (attention).",
     )
     feature_weight: float = Field(
-        0.0, ge=0, description="Weight of that comparison, which lies in [0, 2]; 0 leaves it out."
+        0.0,
+        ge=0,
+        le=1e6,
+        description="Weight of that comparison, which lies in [0, 2]. 0 turns it off.",
     )
+
+    @model_validator(mode="after")
+    def _check(self):
+        checks.check_distillation(self)
+        return self
 
 
 class Evaluate(Section):
-    """How the finished model is judged."""
+    """How the trained model is evaluated."""
 
     tta: Views = Field(
-        "none", description="Test-time views of a picture whose probabilities are averaged."
+        "none", description="Views of each test picture whose probabilities are averaged."
     )
-    batch_size: int = Field(64, ge=1, description="Pictures in a step.")
+    batch_size: int = Field(64, ge=1, le=65_536, description="Pictures per step.")
 
 
 class Recipe(Section):
-    """A whole run as names and numbers: data → model → fit → report."""
+    """A whole run as names and numbers: data → model → training → report."""
 
     name: str = Field(
         "recipe",
-        pattern=r"^[^./\\][^/\\]*$",
+        max_length=200,
+        pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$",
         description="Folder of the run, without / or \\. Default: the recipe's file name.",
     )
-    description: str = Field("", description="What the run is for.")
-    reproduces: Reproduces | None = Field(None, description="The published number it aims at.")
-    data: Data
-    model: Model
+    description: str = Field("", description="Purpose of the run.")
+    reproduces: Reproduces | None = Field(None, description="Published result to reproduce.")
+    data: Annotated[Data, DATA] = Field(description=Data.__doc__)
+    model: Annotated[Model, MODEL] = Field(description=Model.__doc__)
     optimizer: Optimizer = Field(default_factory=Optimizer)
     train: Train = Field(default_factory=Train)
-    distill: Distill | None = Field(None, description="Learn from a trained model too.")
+    distill: Distill | None = Field(None, description="Learn from a trained model, too.")
     evaluate: Evaluate = Field(default_factory=Evaluate)
 
     @model_validator(mode="after")
-    def _check_schedule(self):
-        warmup = self.optimizer.schedule.warmup_epochs
-        _check_fits("optimizer.schedule.warmup_epochs", warmup, self.train.epochs)
+    def _check(self):
+        checks.check_stages(self.train, self.optimizer)
+        checks.check_landmarks(self.data, self.model, self.distill)
         return self
-
-    @model_validator(mode="after")
-    def _check_landmarks(self):
-        given, wanted = self.data.landmarks, self.model.crop_mode == "landmarks"
-        if wanted and given is None:
-            raise ValueError(
-                "`model.crop_mode: landmarks` needs `data.landmarks`, a file of them such as "
-                "`kerasfer data prepare` writes. Received: null."
-            )
-        if given is not None and not wanted:
-            raise ValueError(
-                "`data.landmarks` is for `model.crop_mode: landmarks`: set it to null or the mode "
-                f"to landmarks. Received: {given}, crop_mode={self.model.crop_mode}."
-            )
-        if wanted and self.distill:
-            raise ValueError(
-                "`distill` has no landmarks for its teacher: leave it out or take "
-                "`model.crop_mode` random or fixed. Received: landmarks."
-            )
-        return self
-
-
-def _check_fits(key, warmup_epochs, epochs):
-    if warmup_epochs > epochs:
-        raise ValueError(
-            f"`{key}` must not exceed `train.epochs` ({epochs}), which include the warm-up: "
-            f"raise the epochs or set it to 0. Received: {warmup_epochs}."
-        )
 
 
 def recipe_schema():
     """Returns the JSON schema of a recipe file, for editors that complete and check YAML."""
+    return deepcopy(_make_schema(tuple(DATASETS.items()), tuple(MODELS.items())))
+
+
+@cache
+def _make_schema(*registered):
     schema = Recipe.model_json_schema()
     schema["properties"]["base"] = {
         "type": "string",
         "description": "Another recipe to inherit from, relative to this file.",
     }
-    # Any key may come from the base; only a complete recipe has to have them.
-    for part in (schema, *(schema["$defs"][name] for name in ("Data", "Model", "Distill"))):
-        del part["required"]
+    # Any key may come from the base. Only a complete recipe has to have them.
+    for part in (schema, *schema["$defs"].values()):
+        part.pop("required", None)
+    # So a section may lack its name, and then fits several models or datasets. A key of another
+    # one is null where the recipe drops what it inherits.
+    for key, section in SECTIONS.items():
+        schema["properties"][key]["anyOf"] = schema["properties"][key].pop("oneOf")
+        known = section.known_keys()
+        for member in section.sections():
+            others = "|".join(sorted(known - set(member.model_fields)))
+            patterns = {f"^({others})$": {"type": "null"}} if others else {}
+            schema["$defs"][member.__name__]["patternProperties"] = patterns
     return schema

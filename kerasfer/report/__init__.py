@@ -1,24 +1,24 @@
-"""One `report.html` a run: what ran, how well, beside the paper, and where it fails.
+"""The `report.html` of a run: its results, the comparison with the paper, and its mistakes.
 
-The page is one file: styles, curves and pictures are inside it, it runs no script and asks nothing
-of the network, so it can be mailed or archived as it is.
+The page is one file: styles, curves and pictures are embedded. It runs no script and needs no
+network, so it can be mailed or archived as it is.
 """
 
 import base64
 import io
-import json
-from pathlib import Path
 
 import jinja2
 import numpy as np
-import yaml
 from PIL import Image
 
 from kerasfer import __version__
 from kerasfer.errors import RunError
-from kerasfer.evaluate.metrics import summarise_folds
+from kerasfer.evaluate.confusion_matrix import plot_confusion_matrix
+from kerasfer.evaluate.metrics import summarize_folds
 from kerasfer.files import write_json, write_text
-from kerasfer.report.figures import best_epoch, curve_panels, plot_confusion_matrix, read_history
+from kerasfer.recipe import dump
+from kerasfer.report.figures import best_epoch, curve_panels
+from kerasfer.runs.folder import RunFolder
 from kerasfer.text import duration, percent
 
 PAPERS = {
@@ -40,55 +40,52 @@ _ENVIRONMENT = (
     "platform",
     "teacher",
 )
-_THUMBNAIL = 128  # pixels, shown at 96: sharp enough, and sixteen stay small
+_THUMBNAIL = 128  # Pixels. Shown at 96, so it is sharp, and sixteen of them are small.
 
 
 def write_report(run_dir, *, mistakes=None, leaking=None):
     """Writes `report.html` into a run folder from what the run left there.
 
-    Reads `metrics.json`, and as far as they exist `recipe.yaml`, `environment.json`,
-    `history.csv` and `heat_maps.png`: what is missing is left out of the page.
+    Reads `metrics.json` and, if they exist, `recipe.yaml`, `environment.json`, `history.csv` and
+    `heat_maps.png`. Sections without data are left out of the page.
 
     Args:
-        run_dir: the run folder.
-        mistakes: dicts with `picture` (uint8, `(h, w, 3)` or `(h, w)`), `id`, `target` and
+        run_dir: The run folder.
+        mistakes: Dicts with `picture` (uint8, `(h, w, 3)` or `(h, w)`), `id`, `target` and
             `prediction` (class names), and `probability` in [0, 1]; shown in the given order.
-        leaking: whether frames of one sequence are in both training and test; by default as
-            `metrics.json` says.
+        leaking: Whether frames of one sequence are in both training and test. None to read it from
+            `metrics.json`.
 
     Returns:
         The path of the report.
 
     Raises:
-        RunError: `metrics.json` is missing, or a file of the run is damaged.
+        RunError: If `metrics.json` is missing, or a file of the run is damaged.
     """
-    run_dir = Path(run_dir)
-    metrics = _read_json(run_dir / "metrics.json")
-    if not metrics:
+    run = RunFolder(run_dir)
+    if not run.metrics.exists():
         raise RunError(
-            f"Expected {run_dir} to be a finished run with a metrics.json, but there is none. "
-            "Finish it with `kerasfer train --resume`, or evaluate it with `kerasfer evaluate`."
+            f"{run.path} is not a finished run, since it has no {run.metrics.name}. Finish it with "
+            "`kerasfer train --resume`."
         )
-    recipe_text = _read_text(run_dir / "recipe.yaml")
-    recipe = _parse(yaml.safe_load, recipe_text, run_dir / "recipe.yaml")
-    history_path = run_dir / "history.csv"
-    history = read_history(history_path) if history_path.exists() else []
-    monitor = (recipe.get("train") or {}).get("monitor") or "val_accuracy"
-    folder = run_dir.resolve().name
-    environment = {**dict.fromkeys(_ENVIRONMENT), **_read_json(run_dir / "environment.json")}
-
+    metrics, environment = run.read_metrics(), run.read_environment()
+    recipe = run.load_recipe() if run.exists else None
+    history = run.read_history()
+    monitor = recipe.train.monitor if recipe else "val_accuracy"
+    folder = run.path.resolve().name
     page = _template().render(
         metrics=metrics,
         leaking=metrics.get("leaking", False) if leaking is None else leaking,
         majority=_majority(metrics),
         confusions=_largest_confusions(metrics),
-        paper=_compare_with_paper(recipe.get("reproduces"), metrics),
-        name=recipe.get("name") or folder,
+        paper=_compare_with_paper(recipe and recipe.reproduces, metrics),
+        name=recipe.name if recipe else folder,
         fold=folder if folder.startswith("fold_") else None,
-        description=recipe.get("description"),
-        model=(recipe.get("model") or {}).get("name"),
-        environment=environment,
-        teacher=_describe_teacher(environment["teacher"], metrics),
+        description=recipe.description if recipe else "",
+        model=recipe.model.name if recipe else None,
+        environment={**dict.fromkeys(_ENVIRONMENT), **environment},
+        teacher=_describe_teacher(environment.get("teacher"), metrics),
+        extensions=_describe_extensions(environment.get("extended", ())),
         epochs=len(history),
         monitor=monitor,
         best_epoch=best_epoch(history, monitor),
@@ -96,70 +93,62 @@ def write_report(run_dir, *, mistakes=None, leaking=None):
             title: _data_uri(svg, "image/svg+xml")
             for title, svg in curve_panels(history, monitor=monitor).items()
         },
-        heat_maps=_picture_of_the_run(run_dir / "heat_maps.png"),
+        heat_maps=_embedded(run.heat_maps),
         mistakes=[{**m, "picture": _thumbnail(m["picture"])} for m in mistakes or ()],
-        recipe_text=recipe_text,
+        recipe_text=dump(recipe) if recipe else "",
         version=__version__,
     )
-    path = run_dir / "report.html"
-    write_text(path, page)
-    return path
+    write_text(run.report, page)
+    return run.report
 
 
 def write_folds_report(run_dir):
-    """Sums up the finished folds `fold_0/ …` of a run folder in the folder itself.
+    """Summarizes the finished folds `fold_0/ …` of a run folder in the folder itself.
 
-    Writes `metrics.json` (of `summarise_folds`; each fold with its folder's name),
+    Writes `metrics.json` (of `summarize_folds`; each fold with the name of its folder),
     `confusion_matrix.png` and `report.html`, whose rows link to the folds' own reports;
-    `environment.json`, the first fold's with the seconds of all; and the first fold's
-    `recipe.yaml`, where the folder has none of its own.
+    `environment.json`, that of the first fold with the seconds of all; and the `recipe.yaml` of the
+    first fold, if the folder has none.
 
     Args:
-        run_dir: the folder that holds `fold_0`, `fold_1`, …
+        run_dir: The folder that holds `fold_0`, `fold_1`, …
 
     Returns:
         The path of the report.
 
     Raises:
-        RunError: no fold is finished.
+        RunError: If no fold is finished.
     """
-    run_dir = Path(run_dir)
-    folds = sorted(
-        (path.parent for path in run_dir.glob("fold_*/metrics.json")),
-        key=lambda fold: (len(fold.name), fold.name),  # fold_2 before fold_10
-    )
+    run = RunFolder(run_dir)
+    folds = [fold for fold in run.folds if fold.metrics.exists()]
     if not folds:
         raise RunError(
-            f"Expected finished folds in {run_dir} (fold_0/metrics.json, …), but there are none. "
-            "Finish them with `kerasfer train --resume`."
+            f"Expected finished folds in {run.path} (fold_0/{run.metrics.name}, …), but there are "
+            "none. Finish them with `kerasfer train --resume`."
         )
-    summary = summarise_folds([_read_json(fold / "metrics.json") for fold in folds])
+    summary = summarize_folds([fold.read_metrics() for fold in folds])
     for scores, fold in zip(summary["folds"], folds, strict=True):
-        scores["name"] = fold.name
-    write_json(run_dir / "metrics.json", summary)
-    plot_confusion_matrix(summary, run_dir / "confusion_matrix.png")
-
-    if not (run_dir / "recipe.yaml").exists() and (recipe := _read_text(folds[0] / "recipe.yaml")):
-        write_text(run_dir / "recipe.yaml", recipe)
-    environments = [_read_json(fold / "environment.json") for fold in folds]
+        scores["name"] = fold.path.name
+    write_json(run.metrics, summary)
+    plot_confusion_matrix(summary, run.confusion_matrix)
+    if not run.exists:
+        write_text(run.recipe, dump(folds[0].load_recipe()))
+    environments = [fold.read_environment() for fold in folds]
     seconds = sum(environment.get("seconds") or 0 for environment in environments)
-    write_json(run_dir / "environment.json", {**environments[0], "seconds": seconds})
-    return write_report(run_dir)
+    write_json(run.environment, {**environments[0], "seconds": seconds})
+    return write_report(run.path)
 
 
 def _compare_with_paper(reproduces, metrics):
-    """Sets the paper's accuracy, in percent, beside the measured one."""
-    if not reproduces or reproduces.get("accuracy") is None:
+    """Compares the measured accuracy with the paper's, which is given in percent."""
+    if reproduces is None:
         return None
     low, high = metrics["accuracy_interval"]
-    published = reproduces["accuracy"] / 100
+    published = reproduces.accuracy / 100
+    place = (f"Table {reproduces.table}", reproduces.row, reproduces.column)
     return {
-        "title": PAPERS.get(reproduces.get("paper"), reproduces.get("paper")),
-        "place": ", ".join(
-            f"{label}{reproduces[key]}"
-            for key, label in {"table": "Table ", "row": "", "column": ""}.items()
-            if reproduces.get(key) is not None
-        ),
+        "title": PAPERS.get(reproduces.paper, reproduces.paper),
+        "place": ", ".join(filter(None, place)),
         "accuracy": published,
         "points": 100 * (metrics["accuracy"] - published),
         "inside": low <= published <= high,
@@ -167,7 +156,7 @@ def _compare_with_paper(reproduces, metrics):
 
 
 def _describe_teacher(teacher, metrics):
-    """Says what a student learned from, and how much of its accuracy it kept."""
+    """Names the teacher of a student, and how much of its accuracy the student keeps."""
     if not teacher:
         return None
     # Above folds, each of which had a teacher of its own, this is the first one's.
@@ -180,14 +169,24 @@ def _describe_teacher(teacher, metrics):
     )
 
 
+def _describe_extensions(extensions):
+    """Says after which epochs a run was trained further than its first recipe said."""
+    return ", ".join(
+        f"after epoch {step['after_epoch']} ("
+        + ", ".join(f"{key}: {old} → {new}" for key, (old, new) in step["changes"].items())
+        + ")"
+        for step in extensions
+    )
+
+
 def _majority(metrics):
-    """Gives the accuracy of always answering the most frequent class, and that class."""
+    """Returns the most frequent class, and the accuracy of always predicting it."""
     name, scores = max(metrics["per_class"].items(), key=lambda item: item[1]["support"])
     return {"name": name, "accuracy": scores["support"] / metrics["num_samples"]}
 
 
 def _largest_confusions(metrics, n=3):
-    """Lists which classes are most often taken for which, by share of the true class."""
+    """Lists the most frequent confusions, by share of the true class."""
     names, counts = metrics["class_names"], np.array(metrics["confusion_matrix"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     np.fill_diagonal(shares, 0)
@@ -202,7 +201,7 @@ def _largest_confusions(metrics, n=3):
 def _template():
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kerasfer.report", "."),
-        autoescape=True,  # class names and ids come from users' folders
+        autoescape=True,  # Class names and ids come from users' folders.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -219,32 +218,9 @@ def _thumbnail(picture):
     return _data_uri(file.getvalue(), "image/png")
 
 
-def _picture_of_the_run(path):
+def _embedded(path):
     return _data_uri(path.read_bytes(), "image/png") if path.exists() else None
 
 
 def _data_uri(data, kind):
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def _read_text(path):
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _read_json(path):
-    return _parse(json.loads, _read_text(path), path)
-
-
-def _parse(parse, text, path):
-    """Parses the text of a file of the run, which holds a mapping; nothing becomes `{}`."""
-    try:
-        value = parse(text) if text else {}
-        if not isinstance(value, dict):
-            raise ValueError("it holds no names with values")
-    except (ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(
-            f"Expected {path} as `kerasfer train` wrote it, but it is damaged: {reason}. "
-            "Restore it, or remove it and evaluate the run again."
-        ) from error
-    return value

@@ -1,79 +1,24 @@
-"""The figures of a run: its confusion matrix and its learning curves.
+"""The learning curves of a run."""
 
-Drawn on `Figure` objects, without pyplot: nothing global is opened, closed or restyled. The two
-colours are told apart with any colour vision, in print and on dark pages.
-"""
-
-import csv
 import io
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from kerasfer.errors import RunError
 from kerasfer.plotting import BLUE, INK, ORANGE, SOFT_INK, save, style
-
-
-def plot_confusion_matrix(metrics, path):
-    """Draws which class was taken for which, in percent of the true class and in counts.
-
-    Right answers are blue and mistakes orange, the darker the larger their share of the row.
-
-    Args:
-        metrics: a dict with `confusion_matrix` and `class_names`, as `classification_metrics`
-            or `summarise_folds` gives it.
-        path: the picture to write; its suffix chooses the format.
-    """
-    side = 2.2 + 0.68 * len(metrics["class_names"])
-    with style(INK):
-        figure = Figure(figsize=(side, side), layout="constrained")
-        draw_confusion_matrix(figure.add_subplot(), metrics)
-        save(figure, path)
-
-
-def draw_confusion_matrix(axes, metrics):
-    """Draws what `plot_confusion_matrix` does onto axes of a figure, inside a `style`."""
-    names, counts = metrics["class_names"], np.array(metrics["confusion_matrix"])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    colors = np.where(np.eye(len(names), dtype=bool)[..., None], _rgb(BLUE), _rgb(ORANGE))
-    strength = shares[..., None] ** 0.7  # keeps the small shares of mistakes visible
-
-    axes.imshow(1 + strength * (colors - 1))  # from white to the full colour
-    for (row, column), count in np.ndenumerate(counts):
-        color = "white" if strength[row, column] > 0.6 else INK
-        position = {"color": color, "ha": "center"}
-        axes.text(column, row, f"{shares[row, column]:.0%}", va="bottom", size=11, **position)
-        axes.text(column, row + 0.1, f"{count:,}", va="top", size=7.5, **position)
-    ticks = range(len(names))
-    axes.set_xticks(ticks, names, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, [f"{n}  ({c:,})" for n, c in zip(names, counts.sum(1), strict=True)])
-    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-        label.set_parse_math(False)  # a "$" in a folder's name is a "$"
-    axes.set(xlabel="predicted", ylabel="true (pictures)")
-    interval = metrics.get("accuracy_interval")
-    between = f" [{interval[0]:.1%}, {interval[1]:.1%}]" if interval else ""
-    axes.set_title(
-        f"accuracy {metrics['accuracy']:.1%}{between}   macro recall {metrics['macro_recall']:.1%}"
-    )
-    axes.grid(False)
-    axes.set_xticks(np.arange(0.5, len(names) - 1), minor=True)
-    axes.set_yticks(np.arange(0.5, len(names) - 1), minor=True)
-    axes.grid(which="minor", color="white", alpha=1, linewidth=3)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_visible(False)
+from kerasfer.runs.history import read_history
 
 
 def plot_curves(history, path, *, monitor="val_accuracy"):
     """Draws loss, accuracy and learning rate over the epochs, and marks the best epoch.
 
     Args:
-        history: the path of a `history.csv`, or its rows as `read_history` gives them. Columns that
-            are missing leave their panel empty.
-        path: the picture to write; its suffix chooses the format.
-        monitor: the column that says which epoch is best, the lowest if its name ends in `loss`,
-            else the highest.
+        history: The path of a `history.csv`, or its rows as `read_history` returns them. A missing
+            column leaves its panel empty.
+        path: The picture to write. Its suffix selects the format.
+        monitor: The column that selects the best epoch: the lowest value if its name ends in
+            `loss`, otherwise the highest.
     """
     rows = history if isinstance(history, list) else read_history(history)
     with style(INK):
@@ -84,7 +29,7 @@ def plot_curves(history, path, *, monitor="val_accuracy"):
 
 
 def curve_panels(history, *, monitor="val_accuracy"):
-    """Draws each panel of `plot_curves` that has data as an SVG of its own, on no background.
+    """Draws each panel of `plot_curves` that has data as a separate SVG without a background.
 
     Returns:
         A dict from the panel's title to the bytes of its SVG.
@@ -103,27 +48,8 @@ def curve_panels(history, *, monitor="val_accuracy"):
     return panels
 
 
-def read_history(path):
-    """Reads `history.csv` as a list of dicts of floats, an empty field as NaN.
-
-    Raises:
-        RunError: the file is missing, or a field is no number.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return [
-                {name: float(value) if value else np.nan for name, value in row.items()}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(
-            f"Expected {path} to be a table of numbers, a row an epoch, but it cannot be read: "
-            f"{error}."
-        ) from error
-
-
 def best_epoch(history, monitor="val_accuracy"):
-    """Gives the `epoch` whose `monitor` is best, or None where it was never measured."""
+    """Returns the `epoch` with the best `monitor`, or None if it was never measured."""
     values = _column(history, monitor)
     if np.isnan(values).all():
         return None
@@ -132,11 +58,11 @@ def best_epoch(history, monitor="val_accuracy"):
 
 
 def draw_losses(axes, history):
-    """Draws the losses of training and validation onto axes, inside a `style`.
+    """Draws the training and validation losses onto axes, inside a `style`.
 
     Args:
-        axes: of a figure.
-        history: rows as `read_history` gives them.
+        axes: The axes of a figure.
+        history: Rows as `read_history` returns them.
     """
     _draw_loss(axes, history, None)
     axes.set_title("")
@@ -186,7 +112,3 @@ def _draw_lines(axes, rows, best, **labels):
 
 def _column(rows, name):
     return np.array([row.get(name, np.nan) for row in rows], dtype=float)
-
-
-def _rgb(color):
-    return np.array(matplotlib.colors.to_rgb(color))

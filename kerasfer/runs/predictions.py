@@ -1,18 +1,26 @@
-"""`predictions.csv`: what a model said of each picture, kept so that anything can be recomputed."""
+"""`predictions.csv`: the predicted probabilities of each picture, from which any score follows."""
 
 import csv
+import io
 from typing import NamedTuple
 
 import numpy as np
 
 from kerasfer.errors import RunError
-from kerasfer.files import replace_file
+from kerasfer.files import write_text
 
 _COLUMNS = ["id", "target", "prediction"]
 
 
 class Predictions(NamedTuple):
-    """Predictions read back: `n` ids, `(n,)` targets, `(n, num_classes)` probabilities, names."""
+    """Predictions that were read back.
+
+    Args:
+        ids: `n` names.
+        targets: `(n,)` integers.
+        probabilities: float32 `(n, num_classes)`.
+        class_names: `num_classes` names.
+    """
 
     ids: list
     targets: np.ndarray
@@ -21,33 +29,34 @@ class Predictions(NamedTuple):
 
 
 def write_predictions(path, ids, targets, probabilities, class_names):
-    """Writes a row a picture: id, true class, predicted class, and the probability of each class.
+    """Writes a row for each picture: id, true class, predicted class and all probabilities.
 
-    Classes are written by name. Nine digits keep float32 probabilities exactly.
+    Classes are written by name. Nine digits represent float32 probabilities exactly.
 
     Args:
-        path: the CSV file.
-        ids: `n` readable names.
+        path: The CSV file.
+        ids: `n` readable names. Bytes that are not UTF-8 are written as escapes.
         targets: `(n,)` integers in `[0, num_classes)`.
         probabilities: `(n, num_classes)`.
-        class_names: the names of the columns.
+        class_names: The names of the columns.
     """
-    with (
-        replace_file(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow([*_COLUMNS, *class_names])
-        for name, target, row in zip(ids, targets, probabilities, strict=True):
-            prediction = class_names[int(np.argmax(row))]
-            writer.writerow([name, class_names[target], prediction, *(f"{p:.9g}" for p in row)])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *class_names])
+    for name, target, row in zip(ids, targets, probabilities, strict=True):
+        prediction = class_names[int(np.argmax(row))]
+        writer.writerow([name, class_names[target], prediction, *(f"{p:.9g}" for p in row)])
+    write_text(path, text.getvalue())
 
 
 def read_predictions(path):
-    """Reads what `write_predictions` wrote, as `Predictions`.
+    """Reads what `write_predictions` wrote.
+
+    Returns:
+        `Predictions`.
 
     Raises:
-        RunError: the file is missing or was not written by kerasfer.
+        RunError: If the file is missing or was not written by kerasfer.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -64,7 +73,7 @@ def read_predictions(path):
             ),
             class_names=class_names,
         )
-    except (OSError, ValueError, LookupError) as error:
+    except (OSError, ValueError, LookupError, csv.Error) as error:
         raise RunError(
             f"Expected {path} to be a predictions.csv as `kerasfer train` writes it, but "
             f"it cannot be read: {error}. Evaluate the run again."
@@ -72,15 +81,15 @@ def read_predictions(path):
 
 
 def select_mistakes(probabilities, targets, n=16):
-    """Finds the wrong predictions that the model was surest of.
+    """Finds the wrong predictions with the highest confidence.
 
     Args:
         probabilities: `(num_samples, num_classes)`.
         targets: `(num_samples,)` integers.
-        n: how many to give at most.
+        n: The largest number of indices to return.
 
     Returns:
-        Indices into `targets`, the most confident mistake first.
+        Indices into `targets`, the most confident error first.
 
     Example:
 

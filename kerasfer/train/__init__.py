@@ -1,250 +1,145 @@
-"""From a recipe to a fitted, judged and reported model in a run's folder."""
+"""Trains what a recipe describes: fits, evaluates and reports a model in a run folder."""
 
 import contextlib
-import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from kerasfer.data.batches import Batches
+from kerasfer.data.checks.duplicates import exact_duplicates
 from kerasfer.data.loading import load_folds
-from kerasfer.data.samples import class_weights, limit
-from kerasfer.evaluate.evaluation import find_duplicates, predict_probabilities
-from kerasfer.evaluate.metrics import classification_metrics
-from kerasfer.explain.figures import plot_heat_maps
-from kerasfer.files import write_json
-from kerasfer.models import build_model, check_options
-from kerasfer.models.loading import check_landmarks, load_model
-from kerasfer.report import write_folds_report, write_report
-from kerasfer.report.figures import plot_confusion_matrix, plot_curves
-from kerasfer.runs.environment import emulates_half_precision, environment
-from kerasfer.runs.folder import RunFolder, open_folds, recipe_of_fold
-from kerasfer.runs.predictions import select_mistakes, write_predictions
-from kerasfer.train.distillation import Distilled, check_same_teacher, load_teacher
-from kerasfer.train.stages import fit, set_trainable
-from kerasfer.train.transfer import is_own, transfer
+from kerasfer.files import check_temporary_folder, write_json
+from kerasfer.report import write_folds_report
+from kerasfer.runs.checkpoints import finish
+from kerasfer.runs.environment import check_backend, check_same_backend, environment
+from kerasfer.runs.folder import RunFolder
+from kerasfer.runs.opening import check_run, extension, open_folds, open_run, recipe_of_fold
+from kerasfer.train.announcing import announce, announce_result
+from kerasfer.train.building import build, make_batches
+from kerasfer.train.results import evaluate_test_split, write_results
+from kerasfer.train.stages import fit
+from kerasfer.train.teachers import check_same_teacher
 
 
 def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
-    """Trains and judges what a recipe describes, in `output_dir/<recipe name>`.
+    """Trains and evaluates what a recipe describes, in `output_dir/<recipe name>`.
 
-    With several folds each is a run of its own, `fold_0` and so on, with their summary above.
+    With several folds each of them is a run of its own, `fold_0` and so on, and the folder above
+    them holds their summary.
 
     Args:
         recipe: `kerasfer.recipe.Recipe`.
-        data_dir: Folder of the datasets; `None` for `$KERASFER_DATA`, else `data`.
-        output_dir: Folder of the runs.
-        resume: Whether to go on with an interrupted run. Finished folds are not repeated.
+        data_dir: The folder of the datasets; None for `$KERASFER_DATA`, else `data`.
+        output_dir: The folder of the runs.
+        resume: Whether to continue an interrupted run. A finished run is trained further where
+            `train.epochs` is larger than before, and is otherwise kept. Finished folds are not
+            repeated.
 
     Returns:
-        The dict of `metrics.json`, and under `"run"` the path of the run's folder.
+        The dict of `metrics.json`, and under `"run"` the path of the run folder.
 
     Raises:
-        RecipeError, DataError, RunError: With a line that says what to mend.
+        RecipeError: If a value of the recipe is invalid.
+        DataError: If the dataset is missing, incomplete or unreadable.
+        RunError: If the run folder holds another run, or the training diverges.
 
     Example:
-        >>> train(load_recipe("recipes/quickstart.yaml"))["accuracy"]
+
+    ```python
+    train(load_recipe("recipes/quickstart.yaml"))["accuracy"]
+    ```
     """
-    check_options(recipe.model.name, _model_options(recipe))  # a slip shows before the data is read
-    run_dir = Path(output_dir) / recipe.name
+    check_backend(recipe.train.backend)
+    check_temporary_folder()
+    run = RunFolder(Path(output_dir) / recipe.name)
     folds = load_folds(recipe.data, recipe.train.seed, data_dir)
-    if len(folds) > 1:
-        metrics, run_dir = _train_folds(recipe, folds, run_dir, resume)
-    else:
-        metrics = _train_fold(recipe, folds[0], RunFolder(run_dir), resume)
-    return {**metrics, "run": str(run_dir)}
-
-
-def _train_folds(recipe, folds, run_dir, resume):
-    """Trains the folds that the recipe names; the last of all of them brings the summary."""
-    runs = open_folds(run_dir, recipe, resume)
-    for number, run in runs.items():
-        print(f"Fold {number + 1} of {len(folds)}: {run.path}", flush=True)
-        with _dtype_policy(recipe.train.precision):
-            metrics = _train_fold(recipe_of_fold(recipe, number), folds[number], run, resume)
-            # The fold's model is gone; this frees what the backend keeps of it, and its settings.
-            keras.utils.clear_session()
-    everything = [RunFolder(run_dir / f"fold_{number}") for number in range(len(folds))]
-    if not all(run.is_finished for run in everything):
-        return metrics, run.path
-    write_folds_report(run_dir)
-    if len(runs) == 1:
-        print(f"All {len(folds)} folds are finished: {run_dir / 'report.html'} sums them up.")
-        return metrics, run.path
-    return _read_metrics(run_dir), run_dir
-
-
-def _train_fold(recipe, fold, run, resume):
-    run.check(recipe, resume)
-    if run.is_finished:
-        run.close()
-        print(f"{run.path} is finished already.")
-        return _read_metrics(run.path)
-    keras.utils.set_random_seed(recipe.train.seed)
     with _dtype_policy(recipe.train.precision):
-        # The model first: a wrong value shows before pictures are decoded.
-        model = _build(recipe, fold.train.class_names)
-        check_landmarks(model, fold.train)
-        about = {"num_parameters": model.count_params()}
-        if is_own(recipe.model.weights):
-            about["weights"] = transfer(model, recipe, fold)
-        if recipe.distill:
-            teacher, about["teacher"] = load_teacher(recipe, fold)
-            model = Distilled(model, teacher, recipe.distill)
-        batches = _make_batches(recipe, fold)
-        with run.open(recipe, resume) as state:
-            place = environment(recipe.train.seed) | about
-            if state and run.environment.exists():
-                before = _read_json(run.environment)
-                check_same_teacher(before, place)
-                place["started"] = before["started"]
-            write_json(run.environment, place)
-            if recipe.train.verbose:
-                _announce(recipe, run, place, *batches)
-                if state:
-                    print(f"Going on after epoch {state['epoch']}.", flush=True)
-            state = fit(model, *batches[:2], recipe, run, state)
-            write_json(run.environment, {**place, "seconds": round(state["seconds"], 1)})
-            metrics = _judge(recipe, fold, run, batches[0].samples, batches[2])
-            _compare_with_teacher(metrics, place)
-    run.close()
-    return metrics
+        if len(folds) > 1:
+            return _train_folds(recipe, folds, run, data_dir, resume)
+        return _train_fold(recipe, folds[0], run, data_dir, resume)
 
 
-def _build(recipe, class_names):
-    options = _model_options(recipe)
-    model = build_model(recipe.model.name, class_names, recipe.data.image_size, **options)
-    set_trainable(model, recipe, alone=recipe.train.warmup_epochs > 0)
-    return model
+def _train_folds(recipe, folds, run, data_dir, resume):
+    """Trains the folds that the recipe names. The last one to finish brings the summary."""
+    named = open_folds(run, recipe, resume)
+    tell = _teller(recipe)
+    for number, fold_run in named.items():
+        tell(f"Fold {number + 1} of {len(folds)}: {fold_run.path}")
+        fold_recipe = recipe_of_fold(recipe, number)
+        metrics = _train_fold(fold_recipe, folds[number], fold_run, data_dir, resume)
+        keras.utils.clear_session()  # Frees what the backend keeps of the fold's model.
+    if not all(run.fold(number).is_finished for number in range(len(folds))):
+        return metrics
+    report = write_folds_report(run.path)
+    if len(named) == 1:
+        tell(f"All {len(folds)} folds are finished. Their summary is {report}.")
+        return metrics
+    return {**run.read_metrics(), "run": str(run.path)}
 
 
-def _model_options(recipe):
-    # The weights of another run are copied into a model that is built with random ones.
-    left_out = {"name", "weights"} if is_own(recipe.model.weights) else {"name"}
-    return recipe.model.model_dump(exclude=left_out, exclude_none=True)
+def _train_fold(recipe, fold, run, data_dir, resume):
+    tell = _teller(recipe)
+    check_run(run, recipe, resume)
+    longer = extension(run, recipe)
+    if run.is_finished and not longer:
+        finish(run)
+        tell(f"{run.path} is finished already.")
+        return {**run.read_metrics(), "run": str(run.path)}
+    keras.utils.set_random_seed(recipe.train.seed)
+    # The model comes first: a wrong value shows before pictures are decoded.
+    model, facts = build(recipe, fold, data_dir)
+    batches = make_batches(recipe, fold)
+    duplicates = exact_duplicates(batches.train.samples, batches.test.samples)
+    facts = environment(recipe.train.seed) | facts
+    if run.checkpoints or run.is_finished:
+        facts = _continue(run, facts, longer)
+    with open_run(run, recipe, resume) as checkpoint:
+        write_json(run.environment, facts)
+        announce(recipe, run, facts, batches, duplicates, checkpoint, tell)
+        state = fit(model, batches[:2], recipe.train, recipe.optimizer, run, checkpoint)
+        facts["seconds"] = round(state.seconds, 1)
+        write_json(run.environment, facts)
+        started = time.monotonic()
+        evaluation, model = evaluate_test_split(run, batches.test, fold, recipe, duplicates)
+        announce_result(evaluation.metrics, facts, time.monotonic() - started, tell)
+        write_results(run, evaluation, model, recipe.train.monitor)
+    return {**evaluation.metrics, "run": str(run.path)}
+
+
+def _continue(run, facts, longer):
+    """Returns what `environment.json` says of a run that other processes have trained before.
+
+    Raises:
+        RunError: If the run began with another backend or teacher.
+    """
+    before = run.read_environment()
+    check_same_backend(before, facts)
+    check_same_teacher(before, facts)
+    kept = {key: before[key] for key in ("started", "extended") if key in before}
+    if longer:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        step = {"after_epoch": len(run.read_history()), "time": now, "changes": longer}
+        kept["extended"] = [*kept.get("extended", ()), step]
+    return facts | kept
+
+
+def _teller(recipe):
+    """Returns what prints a line about the training, unless the recipe asks for silence."""
+
+    def tell(line):
+        if recipe.train.verbose:
+            print(line, flush=True)
+
+    return tell
 
 
 @contextlib.contextmanager
 def _dtype_policy(name):
-    """Computes in another precision as long as the block runs."""
+    """Sets Keras' global dtype policy within the block."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _make_batches(recipe, fold):
-    data, settings = recipe.data, recipe.train
-    train = limit(fold.train, data.limit, settings.seed)
-    shared = {"on_bad_image": data.on_bad_image, "workers": data.workers}
-    train_batches = Batches(
-        train,
-        data.image_size,
-        data.batch_size,
-        augment=data.augment.model_dump(),
-        shuffle=True,
-        seed=settings.seed,
-        sample_weights=class_weights(train.labels, data.class_weights),
-        **shared,
-    )
-    size = recipe.evaluate.batch_size
-    others = [
-        Batches(part, data.image_size, size, **shared) for part in (fold.validation, fold.test)
-    ]
-    return train_batches, *others
-
-
-def _judge(recipe, fold, run, trained_on, batches):
-    """Judges the best epoch's model on the test split, which nothing before has seen."""
-    model = load_model(run.model, landmarks=True)
-    started = time.monotonic()
-    probabilities = predict_probabilities(model, batches, recipe.evaluate.tta)
-    seconds = time.monotonic() - started
-    samples = batches.samples
-    print(f"Judged {len(samples):,} test pictures in {seconds:.0f} s.")
-    metrics = classification_metrics(
-        probabilities,
-        samples.targets,
-        samples.class_names,
-        dataset=samples.name,
-        split="test",
-        protocol=fold.protocol,
-        leaking=fold.leaking,
-        duplicates=find_duplicates(trained_on, samples),
-    )
-    write_predictions(
-        run.path / "predictions.csv",
-        samples.ids,
-        samples.targets,
-        probabilities,
-        samples.class_names,
-    )
-    plot_confusion_matrix(metrics, run.path / "confusion_matrix.png")
-    plot_curves(run.history, run.path / "curves.png", monitor=recipe.train.monitor)
-    plot_heat_maps(model, samples, probabilities, run.path / "heat_maps.png")
-    write_json(run.metrics, metrics)
-    write_report(run.path, mistakes=_mistakes(samples, probabilities))
-    return metrics
-
-
-def _mistakes(samples, probabilities):
-    names = samples.class_names
-    return [
-        {
-            "picture": samples.picture(index),
-            "id": samples.ids[index],
-            "target": names[samples.targets[index]],
-            "prediction": names[probabilities[index].argmax()],
-            "probability": float(probabilities[index].max()),
-        }
-        for index in select_mistakes(probabilities, samples.targets)
-    ]
-
-
-def _compare_with_teacher(metrics, place):
-    accuracy = (place.get("teacher") or {}).get("accuracy")
-    if accuracy:
-        print(
-            f"The teacher's accuracy on the same pictures is {accuracy:.2%}; "
-            f"{metrics['accuracy'] / accuracy:.1%} of it is kept."
-        )
-
-
-def _read_metrics(run_dir):
-    return _read_json(run_dir / "metrics.json")
-
-
-def _read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _announce(recipe, run, place, *parts):
-    sizes = " / ".join(f"{len(batches.samples):,}" for batches in parts)
-    print(
-        f"{recipe.name}: {recipe.model.name}, {place['num_parameters']:,} parameters, on {sizes} "
-        f"pictures of {recipe.data.name} (train / validation / test), {place['backend']} on "
-        f"{place['device']}, into {run.path}",
-        flush=True,
-    )
-    if "weights" in place:
-        weights = place["weights"]
-        fresh = f"; random: {', '.join(weights['fresh'])}" if weights["fresh"] else ""
-        print(f"Weights from {weights['path']}: {', '.join(weights['taken'])}{fresh}.")
-    if recipe.train.precision != "float32" and emulates_half_precision():
-        print(
-            f"This CPU only emulates {recipe.train.precision}: with --set train.precision=float32 "
-            "an epoch is several times faster."
-        )
-    marks = [part.samples.landmarks for part in parts if part.samples.landmarks is not None]
-    if marks:
-        # A picture without them is cut at the fixed places.
-        known = sum(int(np.isfinite(points).all(axis=(1, 2)).sum()) for points in marks)
-        print(f"Landmarks are known of {known:,} of {sum(map(len, marks)):,} pictures.")
-    bad = [name for batches in parts for name in batches.bad_images]
-    if bad:
-        shown = ", ".join(bad[:5]) + (" …" if len(bad) > 5 else "")
-        print(f"Left out {len(bad)} unreadable pictures: {shown}")

@@ -1,8 +1,10 @@
-"""What happens in a run beside the steps: it is kept epoch by epoch, and validated on averages."""
+"""The callbacks of a training, one for each job.
+
+`make_callbacks` puts them in order: what an epoch brought is measured and checked first, then
+written, then shown. The checkpoint is written last, so that it never claims more than is there.
+"""
 
 import contextlib
-import csv
-import io
 import math
 import sys
 import time
@@ -11,85 +13,229 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasfer import keras_internals
 from kerasfer.errors import RunError
-from kerasfer.files import write_text
+from kerasfer.files import replace_file
+from kerasfer.runs.checkpoints import save_checkpoint
+from kerasfer.runs.history import write_history
 from kerasfer.text import duration
+from kerasfer.train.gradient_norms import KeepGradientNorms
+from kerasfer.train.tensorboard import TensorBoard
 
 
-class KeepState(keras.callbacks.Callback):
-    """Writes the history, the best model and the checkpoint after each epoch, and says how it went.
+def make_callbacks(run, settings, record, train_batches):
+    """Returns the callbacks of a training in their order.
 
     Args:
-        run: `kerasfer.runs.folder.RunFolder`.
+        run: `kerasfer.runs.folder.RunFolder`, open.
         settings: The recipe's `train` section.
-        state: The state before the first of these epochs.
+        record: The `Record` of the training.
+        train_batches: The training `Batches`.
+    """
+    callbacks = [
+        SeedEpochs(settings.seed, train_batches),
+        ValidateOnAverages(),
+        MeasureEpochs(),
+        StopOnDivergence(record),
+        record,
+        KeepBestModel(run, record),
+        KeepHistory(run, record),
+    ]
+    if settings.log_gradient_norm:
+        callbacks.append(KeepGradientNorms(run.gradient_norms))
+    if settings.tensorboard:
+        callbacks.append(TensorBoard(run.logs, record))
+    callbacks += [
+        KeepCheckpoints(run, record),
+        StopEarly(record, settings.early_stopping, settings.warmup_epochs),
+    ]
+    if settings.verbose and not shows_bars(settings.verbose):
+        callbacks.append(PrintEpochs(record, settings.epochs))
+    return callbacks
+
+
+def shows_bars(verbose):
+    """Returns whether Keras' progress bars are shown: a redrawn bar turns a log file into noise."""
+    return verbose == 1 and sys.stdout is not None and sys.stdout.isatty()
+
+
+class Record(keras.callbacks.Callback):
+    """Adds each epoch to the state of the training, which other callbacks read.
+
+    Args:
+        state: The `kerasfer.runs.checkpoints.TrainingState` before the first of these epochs.
+    """
+
+    def __init__(self, state):
+        super().__init__()
+        self.state = state
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = {name: float(value) for name, value in logs.items()}
+        self.state = self.state.after({"epoch": epoch + 1, **values})
+
+    @property
+    def improved(self):
+        """Whether the last epoch is the best one so far."""
+        return self.state.best_epoch == self.state.epoch
+
+
+class SeedEpochs(keras.callbacks.Callback):
+    """Makes everything random in an epoch depend on the seed and the epoch alone.
+
+    The order, augmentation, crops and dropout do not depend on what ran before, so that a resumed
+    epoch equals the one that was interrupted.
+
+    Args:
+        seed: The seed of the run.
         batches: The training `Batches`, whose epoch is set.
     """
 
-    def __init__(self, run, settings, state, batches):
+    def __init__(self, seed, batches):
         super().__init__()
-        self.run = run
-        self.settings = settings
-        self.state = state
+        self.seed = seed
         self.batches = batches
-        self.logs = _TensorBoard(run.logs, state["history"]) if settings.tensorboard else None
-        # A bar that redraws itself turns a log file into noise.
-        self.shows_bars = settings.verbose == 1 and sys.stdout.isatty()
 
     def on_epoch_begin(self, epoch, logs=None):
-        # Order, augmentation, crops and dropout depend on seed and epoch alone, not on what ran
-        # before, so that a resumed epoch is the one that was interrupted.
         self.batches.epoch = epoch
-        _reseed(self.model, self.settings.seed, epoch)
+        rng = np.random.default_rng([self.seed, epoch])
+        # PyTorch's dropout draws from a generator of its own, which this sets. The other backends
+        # have seed generators among the model's variables.
+        keras.utils.set_random_seed(int(rng.integers(2**32)))
+        for state in self.model.variables:
+            if state.path.endswith("seed_generator_state"):
+                state.assign(rng.integers(0, 2**31, size=state.shape, dtype="int64"))
+
+
+class MeasureEpochs(keras.callbacks.Callback):
+    """Adds the learning rate and the duration to the logs of an epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
         self.learning_rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_epoch_end(self, epoch, logs=None):
-        seconds = time.monotonic() - self.started
-        row = {
-            "epoch": epoch + 1,
-            **{name: float(value) for name, value in logs.items()},
-            "learning_rate": self.learning_rate,
-            "seconds": round(seconds, 3),
-        }
-        if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
-            raise diverged(f"the loss of epoch {epoch + 1} is not a number", self.state)
-        state = self.state
-        value = row[self.settings.monitor]
-        better = state["best"] is None or (
-            value < state["best"] if self.settings.monitor == "val_loss" else value > state["best"]
-        )
-        self.state = {
-            "epoch": epoch + 1,
-            "best": value if better else state["best"],
-            "best_epoch": epoch + 1 if better else state["best_epoch"],
-            "seconds": state["seconds"] + seconds,
-            "history": [*state["history"], row],
-        }
-        if better:
+        logs["learning_rate"] = self.learning_rate
+        logs["seconds"] = round(time.monotonic() - self.started, 3)
+
+
+class StopOnDivergence(keras.callbacks.Callback):
+    """Ends the training with an error where the loss is not finite.
+
+    Unlike `keras.callbacks.TerminateOnNaN` it covers the validation loss, and an epoch that
+    diverged is not recorded.
+    """
+
+    def __init__(self, record):
+        super().__init__()
+        self.record = record
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
+            raise diverged(f"the loss of epoch {epoch + 1} is not finite", self.record.state)
+
+
+class KeepBestModel(keras.callbacks.Callback):
+    """Saves the model of the best epoch, with averaged weights where the optimizer keeps averages.
+
+    `keras.callbacks.ModelCheckpoint` would overwrite the file in place and save what only the
+    training needs.
+    """
+
+    def __init__(self, run, record):
+        super().__init__()
+        self.run = run
+        self.record = record
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.record.improved:
             with averaged_weights(self.model):
-                self.run.save_model(self.model)
-        write_text(self.run.history, _as_csv(self.state["history"]))
-        self.run.save_state(self.state, self.model)
-        if self.logs:
-            self.logs.write(row)
-        if self.settings.verbose and not self.shows_bars:
-            print(_line(self.state, self.settings.epochs), flush=True)
-        if should_stop(self.state, self.settings):
+                save_model(self.model, self.run.model)
+
+
+class KeepHistory(keras.callbacks.Callback):
+    """Writes `history.csv`.
+
+    `keras.callbacks.CSVLogger` appends rows, so that a killed epoch could be there twice.
+    """
+
+    def __init__(self, run, record):
+        super().__init__()
+        self.run = run
+        self.record = record
+
+    def on_epoch_end(self, epoch, logs=None):
+        write_history(self.run.history, self.record.state.history)
+
+
+class KeepCheckpoints(keras.callbacks.Callback):
+    """Writes a checkpoint, from which the next epoch can be trained by another process."""
+
+    def __init__(self, run, record):
+        super().__init__()
+        self.run = run
+        self.record = record
+
+    def on_epoch_end(self, epoch, logs=None):
+        save_checkpoint(self.run, self.record.state.history, self.model)
+
+
+class StopEarly(keras.callbacks.Callback):
+    """Stops the training after some epochs without improvement.
+
+    `keras.callbacks.EarlyStopping` would forget at an interruption how long it has waited.
+
+    Args:
+        record: The `Record` of the training.
+        patience: The number of epochs, or None to never stop.
+        warmup_epochs: The number of epochs that train the classifier alone, during which the
+            training does not stop.
+    """
+
+    def __init__(self, record, patience, warmup_epochs):
+        super().__init__()
+        self.record = record
+        self.patience = patience
+        self.warmup_epochs = warmup_epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.is_due():
             self.model.stop_training = True
-            if self.settings.verbose:
-                print(f"No better {self.settings.monitor} since epoch {self.state['best_epoch']}.")
 
-    def close(self):
-        if self.logs:
-            self.logs.close()
+    def is_due(self):
+        """Returns whether the training should stop now."""
+        state = self.record.state
+        if self.patience is None or not state.epoch:
+            return False
+        return state.epoch - max(state.best_epoch, self.warmup_epochs) >= self.patience
 
 
-class AveragedWeights(keras.callbacks.Callback):
+class PrintEpochs(keras.callbacks.Callback):
+    """Prints a line for each epoch: its result, and how long the others will take."""
+
+    def __init__(self, record, epochs):
+        super().__init__()
+        self.record = record
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        state = self.record.state
+        row = state.history[-1]
+        left = state.seconds / state.epoch * (self.epochs - state.epoch)
+        print(
+            f"epoch {row['epoch']}/{self.epochs}  "
+            f"loss {row['loss']:.4f}  accuracy {100 * row['accuracy']:.1f} %  "
+            f"validation: loss {row['val_loss']:.4f}  accuracy {100 * row['val_accuracy']:.1f} %"
+            f"{' (best)' if self.record.improved else ''}  "
+            f"{duration(row['seconds'])}" + (f", {duration(left)} left" if left else ""),
+            flush=True,
+        )
+
+
+class ValidateOnAverages(keras.callbacks.Callback):
     """Validates with the moving averages of the weights, where the optimizer keeps them.
 
-    Unlike `keras.callbacks.SwapEMAWeights`, which adds and subtracts, it brings the weights back
-    unrounded.
+    `keras.callbacks.SwapEMAWeights` adds and subtracts; this restores the weights unrounded.
     """
 
     def on_test_begin(self, logs=None):
@@ -102,108 +248,37 @@ class AveragedWeights(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def averaged_weights(model):
-    """Puts the moving averages of the weights in their place, where the optimizer keeps them."""
+    """Replaces the weights by their moving averages, where the optimizer keeps them."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # for float16
     if not optimizer.use_ema:
         yield
         return
-    variables = optimizer._trainable_variables
-    # Copies: JAX gives the memory of a variable away in each step.
-    values = [np.array(ops.convert_to_numpy(variable)) for variable in variables]
-    for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
-        # The mean of points on a manifold lies beside it.
+    pairs = keras_internals.variables_and_averages(optimizer)
+    # Copies, since JAX donates the memory of a variable in each step.
+    values = [np.array(ops.convert_to_numpy(variable)) for variable, _ in pairs]
+    for variable, average in pairs:
+        # The mean of points on a manifold is not on it.
         constraint = variable.constraint or ops.convert_to_tensor
         variable.assign(constraint(np.array(ops.convert_to_numpy(average))))
     try:
         yield
     finally:
-        for variable, value in zip(variables, values, strict=True):
+        for (variable, _), value in zip(pairs, values, strict=True):
             variable.assign(value)
 
 
-class _TensorBoard:
-    """Scalars by epoch for TensorBoard, in an ordinary file.
-
-    Keras' callback needs TensorFlow, and TensorBoard's own writer imports it and hides a full disk
-    in a thread. A resumed run writes its whole history anew, so that no epoch is missing or there
-    twice.
-    """
-
-    def __init__(self, folder, history):
-        from tensorboard.compat.proto.event_pb2 import Event  # Slow to import.
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        self.event, self.summary = Event, Summary
-        folder.mkdir(exist_ok=True)
-        for old in folder.glob("events.*"):
-            old.unlink()
-        # The number is how TensorBoard knows the order of files.
-        self.file = (folder / f"events.out.tfevents.{int(time.time())}.kerasfer").open("wb")
-        self.records = RecordWriter(self.file)
-        self._record(file_version="brain.Event:2")
-        for row in history:
-            self.write(row)
-
-    def write(self, row):
-        scalars = [
-            self.summary.Value(tag=name, simple_value=value)
-            for name, value in row.items()
-            if name != "epoch"
-        ]
-        self._record(step=row["epoch"], summary=self.summary(value=scalars))
-
-    def _record(self, **content):
-        event = self.event(wall_time=time.time(), **content)
-        self.records.write(event.SerializeToString())
-        self.file.flush()
-
-    def close(self):
-        self.file.close()
-
-
-def _reseed(model, seed, epoch):
-    rng = np.random.default_rng([seed, epoch])
-    # PyTorch's dropout draws from its own generator, which this sets; the others have states.
-    keras.utils.set_random_seed(int(rng.integers(2**32)))
-    for state in model.variables:
-        if state.path.endswith("seed_generator_state"):
-            state.assign(rng.integers(0, 2**31, size=state.shape, dtype="int64"))
-
-
-def should_stop(state, settings):
-    if settings.early_stopping is None or not state["history"]:
-        return False
-    # While the classifier is warmed up, nothing has been tried yet that could have failed.
-    since = max(state["best_epoch"], settings.warmup_epochs)
-    return state["epoch"] - since >= settings.early_stopping
-
-
-def _line(state, epochs):
-    """Says in one line what the last epoch brought, and how long the rest will take."""
-    row = state["history"][-1]
-    left = state["seconds"] / state["epoch"] * (epochs - state["epoch"])
-    return (
-        f"epoch {row['epoch']}/{epochs}  "
-        f"loss {row['loss']:.4f}  accuracy {100 * row['accuracy']:.1f} %  "
-        f"validation: loss {row['val_loss']:.4f}  accuracy {100 * row['val_accuracy']:.1f} %"
-        f"{' (best)' if state['best_epoch'] == row['epoch'] else ''}  "
-        f"{duration(row['seconds'])}" + (f", {duration(left)} left" if left else "")
-    )
-
-
-def _as_csv(rows):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=rows[-1], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def save_model(model, path):
+    """Saves a model without what only its training needs."""
+    with replace_file(path) as temporary:
+        # The first output is the model's. Others exist to be trained on.
+        keras.Model(model.input, model.outputs[0], name=model.name).save(temporary)
 
 
 def diverged(reason, state):
-    kept = state["best_epoch"] is not None
+    """Returns the `RunError` of a training that diverged."""
+    best = state.best_epoch
+    kept = "." if best is None else f"; model.keras holds epoch {best}, the best so far."
     return RunError(
         f"The training diverged: {reason}. Lower optimizer.learning_rate or set "
-        "optimizer.clip_norm, and train under another name"
-        + (f"; model.keras keeps epoch {state['best_epoch']}, the best so far." if kept else ".")
+        f"optimizer.clip_norm, and train under another name{kept}"
     )

@@ -1,11 +1,11 @@
-"""From a recipe to a compiled model: its loss, its optimizer and its learning rate."""
+"""Compiles a model with the loss, the optimizer and the learning rate of a recipe."""
 
 import keras
 from keras import ops
 
 from kerasfer import optimizers
+from kerasfer.optimizers import LinearWarmup
 from kerasfer.train.gradient_norms import recording, weights_of
-from kerasfer.train.schedules import LinearWarmup
 
 OPTIMIZERS = {
     "sgd": keras.optimizers.SGD,
@@ -19,61 +19,74 @@ OPTIMIZERS = {
 }
 
 
-def compile_model(model, recipe, steps_per_epoch, epochs, alone=False):
-    """Compiles a model with the recipe's loss and optimizer.
+def compile_model(model, optimizer, label_smoothing=0.0):
+    """Compiles a model with the cross-entropy of its classes.
 
     Args:
         model: A functional `keras.Model` from `kerasfer.models`.
-        recipe: `kerasfer.recipe.Recipe`.
-        steps_per_epoch: Batches in an epoch.
-        epochs: Epochs that the learning-rate schedule spans.
-        alone: Whether only the classifier is trained: at a constant rate, without averaging.
+        optimizer: A `keras.optimizers.Optimizer`, such as `make_optimizer` returns.
+        label_smoothing: The share of each label that is spread over all classes.
     """
-    settings = recipe.optimizer
-    optimizer_class = OPTIMIZERS[settings.name]
-    options = {
-        "learning_rate": settings.learning_rate
-        if alone
-        else make_schedule(settings, steps_per_epoch, epochs),
-        "global_clipnorm": settings.clip_norm,
-    }
-    # What the recipe leaves open is the optimizer's own default.
-    given = ("momentum", "weight_decay", "conv_only", "location")
-    options |= {key: value for key in given if (value := getattr(settings, key)) is not None}
-    if settings.ema is not None and not alone:
-        options |= {"use_ema": True, "ema_momentum": settings.ema}
-    if issubclass(optimizer_class, optimizers.GradientCentralization):
-        options["axes"] = optimizers.centralization_axes(model)
-    layer_name = recipe.train.log_gradient_norm
-    if layer_name:
-        optimizer_class = recording(optimizer_class)
-    optimizer = optimizer_class(**options)
-    if layer_name:
-        optimizer.record(weights_of(model, layer_name), steps_per_epoch)
-    # Decay pulls weights to zero; scales, shifts and points on a manifold have other places to be.
-    kept = [v for v in model.trainable_variables if len(v.shape) < 2 or v.constraint is not None]
-    optimizer.exclude_from_weight_decay(var_list=kept)
     model.compile(
         optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.train.label_smoothing),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
         metrics=["accuracy"],
     )
-    _make_variables(model)
-
-
-def _make_variables(model):
-    """Makes the variables of a model's optimizer and metrics, which Keras would in the first step.
-
-    TensorFlow then traces that step once; else once to make them and once more to use them.
-    """
+    # Keras would create these variables in the first step. TensorFlow would then trace that step
+    # twice: once to create them and once to use them.
     model.optimizer.build(model.trainable_variables)
     probabilities = ops.zeros((1, model.outputs[0].shape[-1]))
     model.compute_metrics(None, probabilities, probabilities)
     model.reset_metrics()
 
 
+def make_optimizer(model, settings, learning_rate, *, averages=True, recorded=None, steps=1):
+    """Returns a new optimizer for a model.
+
+    Args:
+        model: The `keras.Model`, of which only the trainable layers will be trained.
+        settings: The recipe's `optimizer` section.
+        learning_rate: A float or a schedule, such as `make_schedule` returns.
+        averages: Whether to keep moving averages of the weights where the settings ask for them.
+        recorded: The name of a layer, the norm of whose gradients is recorded, or None.
+        steps: The number of steps in an epoch, for `recorded`.
+
+    Raises:
+        RecipeError: If the model has no layer of the name `recorded`.
+    """
+    optimizer_class = OPTIMIZERS[settings.name]
+    options = {"learning_rate": learning_rate, "global_clipnorm": settings.clip_norm}
+    # What the recipe leaves open is the optimizer's own default.
+    given = ("momentum", "weight_decay", "conv_only", "location")
+    options |= {key: value for key in given if (value := getattr(settings, key)) is not None}
+    if settings.ema is not None and averages:
+        options |= {"use_ema": True, "ema_momentum": settings.ema}
+    if issubclass(optimizer_class, optimizers.GradientCentralization):
+        options["axes"] = optimizers.centralization_axes(model)
+    if recorded is None:
+        optimizer = optimizer_class(**options)
+    else:
+        optimizer = recording(optimizer_class)(**options)
+        optimizer.record(weights_of(model, recorded), steps)
+    # Weight decay is meant for kernels. It would distort biases, normalization scales and weights
+    # on a manifold.
+    kept = [v for v in model.trainable_variables if len(v.shape) < 2 or v.constraint is not None]
+    optimizer.exclude_from_weight_decay(var_list=kept)
+    return optimizer
+
+
 def make_schedule(settings, steps_per_epoch, epochs):
-    """Returns the learning rate of a recipe's `optimizer` section, as a schedule over steps."""
+    """Returns the learning rate of a recipe over the steps of a training.
+
+    Args:
+        settings: The recipe's `optimizer` section.
+        steps_per_epoch: The number of batches in an epoch.
+        epochs: The number of epochs that the schedule spans.
+
+    Returns:
+        A float for a constant rate, otherwise a
+        `keras.optimizers.schedules.LearningRateSchedule`.
+    """
     schedule, rate = settings.schedule, settings.learning_rate
     if schedule.name == "step":
         rate = keras.optimizers.schedules.ExponentialDecay(

@@ -1,4 +1,4 @@
-"""Distillation: a small model learns from what a trained one, its teacher, sees in the pictures.
+"""Distillation: a small model learns from the predictions of a trained one, its teacher.
 
 A label says what a face shows; the teacher's probabilities also say what it resembles. The loss of
 a picture is
@@ -6,52 +6,48 @@ a picture is
     (1 − w) · CE(label, p) + w · T² · KL(q_T ‖ p_T) + v · ‖s(F) − s(G)‖²
 
 with the student's probabilities p, the teacher's q, both softened by the temperature T, which is
-softmax(log p / T), and a summary s of the last feature maps F and G that is of length 1. Weights of
-classes and the like weigh the whole of it. Validation is by the labels alone.
+softmax(log p / T), and a summary s of the last feature maps F and G that has length 1. Class
+weights apply to the whole loss. Validation uses the labels alone.
 
-The teacher sees each batch just as the student does, augmented and mixed: with its answers to the
-unchanged pictures, kept from before, students learn worse (Beyer et al., Knowledge Distillation: A
-Good Teacher is Patient and Consistent, CVPR 2022). Label smoothing concerns the label term; in the
-teacher's own training it harms, since it erases what the wrong answers tell (Müller et al., When
-Does Label Smoothing Help?, NeurIPS 2019).
+The teacher receives each batch exactly as the student does, augmented and mixed. With precomputed
+predictions for the unchanged pictures, students learn worse (Beyer et al., Knowledge Distillation:
+A Good Teacher is Patient and Consistent, CVPR 2022). Label smoothing applies to the label term. In
+the teacher's own training it is harmful, since it erases the information in the probabilities of
+the wrong classes (Müller et al., When Does Label Smoothing Help?, NeurIPS 2019).
 
 Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, for the first two terms.
 """
-
-import json
-from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops
 
 from kerasfer import linalg
-from kerasfer.errors import DataError, RecipeError, RunError
-from kerasfer.files import sha256
-from kerasfer.models.loading import load_model
-from kerasfer.runs.finding import find_run
-from kerasfer.train.splits import check_unseen
+from kerasfer.errors import RecipeError
 
-# Below it a float32 probability says no more than that it is tiny, and its logarithm is finite.
+# Keeps logarithms finite. Smaller float32 probabilities carry no information.
 _TINY = 1e-30
 
 
 class Distilled(keras.Model):
-    """Trains a student in its own weights, with a teacher's term in the loss.
+    """Trains a student, with a teacher's term in the loss.
 
-    It is the student's own graph: layers, variables, first output and metrics are the student's, so
-    that it is frozen, averaged, checkpointed and resumed as the student would be. The teacher is no
-    part of it. Compile it with a `keras.losses.Loss`.
+    It shares the student's graph: layers, variables, first output and metrics are the student's, so
+    that it is frozen, averaged, checkpointed and resumed like the student. The teacher is not part
+    of it. Compile it with a `keras.losses.Loss`.
 
     Args:
         student: A functional `keras.Model` that ends in probabilities.
-        teacher: A `Teacher` of the same classes.
+        teacher: A `kerasfer.train.teachers.Teacher` of the same classes.
         settings: The recipe's `distill` section, `kerasfer.recipe.schema.Distill`.
 
     Example:
-        >>> model = Distilled(student, Teacher(trained, names), Distill(teacher="runs/trained"))
-        >>> model.compile("adam", keras.losses.CategoricalCrossentropy())
-        >>> model.fit(batches)  # then `student` is trained
+
+    ```python
+    model = Distilled(student, Teacher(trained, names), Distill(teacher="runs/trained"))
+    model.compile("adam", keras.losses.CategoricalCrossentropy())
+    model.fit(batches)  # Trains `student`.
+    ```
     """
 
     def __init__(self, student, teacher, settings):
@@ -59,7 +55,7 @@ class Distilled(keras.Model):
         super().__init__(student.input, [student.output, *maps], name=student.name)
         self.teacher = teacher
         self.settings = settings
-        # Keras asks the layers of this model whether XLA may compile a step, not the teacher's.
+        # Keras asks only the layers of this model whether XLA may compile a step.
         self.supports_jit = teacher.supports_jit
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -71,7 +67,7 @@ class Distilled(keras.Model):
         taught, *taught_maps = self.teacher(x, with_maps=bool(maps))
         softened = softened_divergence(taught, probabilities, settings.temperature)
         softened = settings.temperature**2 * _mean(softened, sample_weight)
-        # The loss so far counts the labels in full, with what layers add of their own.
+        # The loss so far has the label term with weight 1, and the losses of layers.
         labels = self.loss(y, probabilities, sample_weight)
         loss = loss + settings.weight * (softened - labels)
         for own, other in zip(maps, taught_maps, strict=True):
@@ -84,124 +80,14 @@ class Distilled(keras.Model):
         return super().compute_metrics(x, y, probabilities, sample_weight)
 
 
-class Teacher:
-    """Answers for batches of pictures with a trained model, which it never changes.
-
-    It is no Keras object on purpose: what holds one neither trains nor saves its weights.
-
-    Args:
-        model: A trained model of kerasfer, which knows its classes.
-        class_names: The student's classes, in its order.
-        name: What errors call the model.
-
-    Raises:
-        DataError: Where the model's classes are others.
-    """
-
-    def __init__(self, model, class_names, name="the teacher"):
-        known = tuple(model.layers[-1].class_names)
-        if set(known) != set(class_names):
-            raise DataError(
-                f"The student learns the classes {', '.join(class_names)}; {name} knows "
-                f"{', '.join(known)}. Choose a teacher of the same classes."
-            )
-        model.trainable = False
-        self.model = model
-        self.image_size = model.input_shape[1]
-        self.supports_jit = all(layer.supports_jit for layer in model._flatten_layers())
-        self._order = [known.index(name) for name in class_names]
-        self._with_maps = None
-
-    def __call__(self, pictures, with_maps=False):
-        """Returns probabilities `(batch, num_classes)`, and with maps its last ones.
-
-        Args:
-            pictures: RGB `(batch, height, width, 3)` in [0, 255], resized to what the model takes.
-            with_maps: Whether to return `last_maps` too.
-
-        Returns:
-            A list of one or two tensors, through which no gradient flows.
-        """
-        size = (self.image_size, self.image_size)
-        if tuple(pictures.shape[1:3]) != size:
-            pictures = ops.image.resize(pictures, size, antialias=True, data_format="channels_last")
-        if with_maps and self._with_maps is None:
-            outputs = [self.model.output, last_maps(self.model)]
-            self._with_maps = keras.Model(self.model.input, outputs)
-        model = self._with_maps if with_maps else self.model
-        probabilities, *maps = keras.tree.flatten(model(pictures, training=False))
-        probabilities = ops.take(probabilities, ops.array(self._order), axis=-1)
-        return [ops.stop_gradient(answer) for answer in (probabilities, *maps)]
-
-
-def load_teacher(recipe, fold):
-    """Loads the teacher that a recipe names.
-
-    Of a teacher trained in folds, the one of the student's fold is taken.
-
-    Args:
-        recipe: `kerasfer.recipe.Recipe` with a `distill` section.
-        fold: The student's `kerasfer.data.protocols.Fold`.
-
-    Returns:
-        A `Teacher`, and what `environment.json` says of it: `{"path", "sha256", "accuracy"}`, the
-        accuracy on the student's test split, or `None` where it is not known.
-
-    Raises:
-        RunError: Where there is no trained model.
-        DataError: Where its classes are others.
-        RecipeError: Where it may have been trained on the student's test pictures.
-    """
-    given = Path(recipe.distill.teacher).expanduser()
-    if not given.exists():
-        raise RunError(
-            "distill.teacher must be a trained run's folder or a .keras file. Received: "
-            f"{recipe.distill.teacher}, which does not exist: train it first, or name another with "
-            "--set distill.teacher=…."
-        )
-    of_fold = given / f"fold_{recipe.data.fold}"
-    try:
-        path, before = find_run(of_fold if of_fold.exists() else given)
-        model = load_model(path)
-    except RunError as error:
-        raise RunError(f"distill.teacher: {error}") from error
-    check_unseen(recipe, fold, before, given, "distill.teacher")
-    teacher = Teacher(model, fold.train.class_names, str(given))
-    accuracy = _accuracy(path.with_name("metrics.json"), fold) if before else None
-    return teacher, {"path": str(given), "sha256": sha256(path), "accuracy": accuracy}
-
-
-def check_same_teacher(before, now):
-    """Raises a RunError where a run that is resumed would learn from another teacher.
-
-    Args:
-        before, now: Contents of `environment.json`.
-    """
-    before, now = (place.get("teacher") or {} for place in (before, now))
-    if before.get("sha256") != now.get("sha256"):
-        raise RunError(
-            f"The teacher {now.get('path')} is not the one that this run began with: it was "
-            "trained anew. Bring the old one back, or remove the run's folder to begin again."
-        )
-
-
-def _accuracy(path, fold):
-    if not path.exists():
-        return None
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    ours = (fold.test.name, "test", fold.protocol, len(fold.test))
-    theirs = tuple(metrics.get(key) for key in ("dataset", "split", "protocol", "num_samples"))
-    return metrics.get("accuracy") if ours == theirs else None
-
-
 # The terms of the loss --------------------------------------------------------------------------
 
 
 def softened_divergence(target, probabilities, temperature):
-    """Measures how far softened probabilities are from softened targets: KL(q_T ‖ p_T).
+    """Computes the divergence of softened probabilities from softened targets, KL(q_T ‖ p_T).
 
-    A softmax of logits at temperature T is the softmax of the logarithms of its values at 1,
-    divided by T; so probabilities suffice.
+    The softmax of logits at temperature T equals the softmax of log probabilities divided by T, so
+    probabilities suffice.
 
     Args:
         target: The teacher's probabilities `(batch, num_classes)`.
@@ -221,20 +107,20 @@ def softened_divergence(target, probabilities, temperature):
 
 
 def compare_maps(own, other, features, num_pictures):
-    """Measures how differently two networks see the same pictures, whatever channels they have.
+    """Compares the feature maps of two networks, which may have different numbers of channels.
 
-    Both maps are brought to the coarser one's places, by averages. Their summary, of length 1, is
+    Both maps are averaged to the coarser resolution. Their summary, of length 1, is
 
-    - `"covariance"`: the places' covariance over the channels, wh × wh: which parts of a face vary
-      together. Its angle is taken in the flat space: the logarithm would weigh most what varies
-      least, which in the teacher is noise.
-    - `"attention"`: the mean square of the channels at each place.
+    - `"covariance"`: the covariance of the positions over the channels, wh × wh: which parts of a
+      face vary together. Its angle is measured in the flat space. The matrix logarithm would
+      emphasize the smallest eigenvalues, which in the teacher are noise.
+    - `"attention"`: the mean square of the channels at each position.
 
     Args:
-        own, other: Feature maps `(regions · num_pictures, height, width, channels)`; of a picture's
-            regions, the first counts.
+        own, other: Feature maps `(regions · num_pictures, height, width, channels)`. The first
+            region of each picture is compared.
         features: `"covariance"` or `"attention"`.
-        num_pictures: Size of the batch.
+        num_pictures: The batch size.
 
     Returns:
         Tensor `(num_pictures,)` in [0, 2], 2 − 2 cos of the angle between the summaries.
@@ -253,17 +139,17 @@ def compare_maps(own, other, features, num_pictures):
 
 
 def last_maps(model):
-    """Finds the feature maps that a model's head reads.
+    """Finds the feature maps that the head of a model receives.
 
     Args:
         model: A functional `keras.Model`.
 
     Returns:
-        The symbolic tensor `(batch, height, width, channels)` that the last layer of feature maps
-        with more than one place takes; where it takes several, their channels together.
+        The symbolic tensor `(batch, height, width, channels)` that is the input of the last layer
+        whose input has more than one position. Several inputs are concatenated along the channels.
 
     Raises:
-        RecipeError: Where there is none.
+        RecipeError: If there is none.
     """
     for layer in reversed(model.layers):
         # A nested model's input is that of its own graph.
@@ -277,7 +163,7 @@ def last_maps(model):
         if maps:
             return maps[0] if len(maps) == 1 else ops.concatenate(maps, axis=-1)
     raise RecipeError(
-        f"distill.feature_weight compares feature maps, and {model.name} has none. Set it to 0."
+        f"distill.feature_weight compares feature maps, but {model.name} has none. Set it to 0."
     )
 
 
@@ -294,7 +180,7 @@ SUMMARIES = {"covariance": _covariance, "attention": _attention}
 
 
 def _at_places(maps, places, num_pictures):
-    """Lays maps out as `(num_pictures, places, channels)`, the first region of each picture."""
+    """Returns the first region of each picture as `(num_pictures, places, channels)`."""
     height, width, channels = maps.shape[1:]
     maps = ops.reshape(linalg.as_float(maps), (num_pictures, -1, height, width, channels))[:, 0]
     if [height, width] != places:
@@ -304,7 +190,7 @@ def _at_places(maps, places, num_pictures):
 
 
 def _averaging(size, places):
-    """The matrix `(places, size)` that averages equal shares of a line of `size` values."""
+    """Returns the matrix `(places, size)` that averages equal parts of a line of `size` values."""
     edges = np.arange(places + 1) * size / places
     begin = np.maximum(edges[:-1, None], np.arange(size))
     end = np.minimum(edges[1:, None], np.arange(size) + 1)
@@ -312,7 +198,7 @@ def _averaging(size, places):
 
 
 def _mean(values, sample_weight):
-    """The mean over a batch as Keras' losses take it: divided by its size, not by the weights."""
+    """Computes the mean as Keras' losses do: divided by the batch size, not by the weights."""
     if sample_weight is not None:
         values = values * ops.cast(sample_weight, values.dtype)
     return ops.mean(values)

@@ -1,35 +1,37 @@
-"""The gradient's norm at one layer over a training, as in figure 7 of the SPD-Attention paper.
+"""The norm of the gradient at one layer in each step, as in figure 7 of the SPD-Attention paper.
 
-Only the optimizer sees the gradients on every backend: it keeps the norms of an epoch's steps among
-its own variables, and a callback writes them out when the epoch ends.
+Only the optimizer sees the gradients on every backend. It keeps the norms among its own variables,
+and a callback collects them after each step and writes them when the epoch ends.
 """
 
 import csv
+import io
+import math
 
 import keras
 import numpy as np
 from keras import ops
 
+from kerasfer import keras_internals
 from kerasfer.errors import RecipeError, RunError
-from kerasfer.files import replace_file
+from kerasfer.files import write_text
 
-FILE_NAME = "gradient_norm.csv"
 _COLUMNS = ["step", "epoch", "norm"]
 
 
 class RecordsNorms:
-    """Lets an optimizer keep the norm of some variables' gradient at each step of an epoch.
+    """Lets an optimizer keep the norm of the gradient of some variables.
 
-    A mixin that stands before a Keras optimizer. The norm is that of all these gradients together,
-    before any of them is clipped or centralized.
+    A mixin for a Keras optimizer. The norm is that of all these gradients together, before any of
+    them is clipped or centralized.
     """
 
     def record(self, indices, steps):
-        """Says what to keep.
+        """Selects what to keep.
 
         Args:
-            indices: Places of the variables among the model's trainable ones.
-            steps: Steps in an epoch.
+            indices: Indices of the variables among the model's trainable ones.
+            steps: The number of steps whose norms are kept.
         """
         self.recorded_indices = list(indices)
         self.recorded_steps = steps
@@ -46,32 +48,42 @@ class RecordsNorms:
         recorded = [grads[index] for index in self.recorded_indices if grads[index] is not None]
         squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in recorded]
         norm = ops.sqrt(sum(squares, start=ops.zeros(())))
-        # The counter has moved on already. JAX wants tensors, not variables, in `where`.
-        place = ops.cast(ops.convert_to_tensor(self.iterations), "int32") - 1
-        here = ops.arange(self.recorded_steps, dtype="int32") == place % self.recorded_steps
+        # The counter has advanced already. JAX needs tensors, not variables, in `where`.
+        last = ops.cast(ops.convert_to_tensor(self.iterations), "int32") - 1
+        here = ops.arange(self.recorded_steps, dtype="int32") == last % self.recorded_steps
         self.norms.assign(ops.where(here, norm, ops.convert_to_tensor(self.norms)))
+
+    def last_norm(self):
+        """Returns the norm of the last step that was applied, as a float."""
+        last = int(ops.convert_to_numpy(self.iterations)) - 1
+        return float(ops.convert_to_numpy(self.norms)[last % self.recorded_steps])
 
 
 def recording(optimizer_class):
-    """Returns a class of optimizer that is like another and records norms."""
+    """Returns a subclass of an optimizer that records norms."""
     return type(f"Recording{optimizer_class.__name__}", (RecordsNorms, optimizer_class), {})
 
 
 def weights_of(model, layer_name):
-    """Finds a layer's weights in a model.
+    """Finds the weights of a layer in a model.
 
     Args:
         model: A `keras.Model`.
-        layer_name: The name of a layer, at any depth.
+        layer_name: The name of a layer, at any depth. Where several layers have this name, as in a
+            model with two feature extractors, the weights of all of them are found.
 
     Returns:
-        Their places in `model.trainable_variables`.
+        Their indices in `model.trainable_variables`.
 
     Raises:
-        RecipeError: Where the model has no such layer with weights.
+        RecipeError: If the model has no such layer with weights.
     """
-    layers = {layer.name: layer for layer in model._flatten_layers(include_self=False)}
-    wanted = {id(v) for v in layers[layer_name].weights} if layer_name in layers else set()
+    wanted = {
+        id(variable)
+        for layer in keras_internals.flatten_layers(model, include_self=False)
+        if layer.name == layer_name
+        for variable in layer.weights
+    }
     if not wanted:
         known = ", ".join(
             layer.name
@@ -86,42 +98,59 @@ def weights_of(model, layer_name):
 
 
 class KeepGradientNorms(keras.callbacks.Callback):
-    """Writes the recorded norms into `gradient_norm.csv` after each epoch, a row a step.
+    """Writes the recorded norms into `gradient_norm.csv` after each epoch, a row for each step.
+
+    A step that mixed_float16 skipped, since its gradients were not finite, has an empty norm.
 
     Args:
-        folder: The run's folder.
+        path: The CSV file.
     """
 
-    def __init__(self, folder):
+    def __init__(self, path):
         super().__init__()
-        self.path = folder / FILE_NAME
+        self.path = path
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.norms = []
+        self.applied = self._count_applied()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()  # JAX updates the variables at the end of an epoch only.
+        applied = self._count_applied()
+        self.norms.append(self._optimizer.last_norm() if applied > self.applied else math.nan)
+        self.applied = applied
 
     def on_epoch_end(self, epoch, logs=None):
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        norms = ops.convert_to_numpy(optimizer.norms)
-        # What an epoch wrote that was interrupted before its end is written again.
-        before = read_gradient_norms(self.path)[: epoch * len(norms)] if epoch else []
-        with (
-            replace_file(self.path) as temporary,
-            open(temporary, "w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_COLUMNS)
-            for step, norm in enumerate([*before, *norms], start=1):
-                writer.writerow([step, (step - 1) // len(norms) + 1, f"{norm:.6g}"])
+        # The rows of an epoch that was interrupted are written again.
+        before = read_gradient_norms(self.path)[: epoch * len(self.norms)] if epoch else []
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for step, norm in enumerate([*before, *self.norms], start=1):
+            value = "" if math.isnan(norm) else f"{norm:.6g}"
+            writer.writerow([step, (step - 1) // len(self.norms) + 1, value])
+        write_text(self.path, text.getvalue())
+
+    @property
+    def _optimizer(self):
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+
+    def _count_applied(self):
+        return int(ops.convert_to_numpy(self._optimizer.iterations))
 
 
 def read_gradient_norms(path):
-    """Reads `gradient_norm.csv` as float64 `(steps,)`.
+    """Reads `gradient_norm.csv` as float64 `(steps,)`, NaN for skipped steps.
 
     Raises:
-        RunError: the file is missing or damaged.
+        RunError: If the file is missing or damaged.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return np.array([float(row["norm"]) for row in csv.DictReader(file)])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            return np.array([float(row["norm"] or "nan") for row in csv.DictReader(file)])
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RunError(
-            f"Expected {path} with a gradient's norm a step, but it cannot be read: {error}. Train "
-            "with train.log_gradient_norm set to the name of a layer."
+            f"Cannot read {path}, which must hold the norm of a gradient for each step: {error}. "
+            "Train with train.log_gradient_norm set to the name of a layer."
         ) from error

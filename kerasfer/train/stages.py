@@ -1,99 +1,137 @@
-"""Fits a model as a recipe says, in one stage or two, so that it can be resumed."""
+"""Fits a model in one stage or two, so that it can be resumed after any epoch."""
 
 import contextlib
+from typing import NamedTuple
 
 import keras
 
 from kerasfer.data.batches import original_errors
 from kerasfer.errors import RecipeError
-from kerasfer.train.callbacks import AveragedWeights, KeepState, diverged, should_stop
-from kerasfer.train.compiling import compile_model
-from kerasfer.train.gradient_norms import KeepGradientNorms
+from kerasfer.runs.checkpoints import TrainingState
+from kerasfer.train.callbacks import Record, StopEarly, diverged, make_callbacks, shows_bars
+from kerasfer.train.compiling import compile_model, make_optimizer, make_schedule
+from kerasfer.train.interrupts import NoticeInterrupts
 
-# As kerasfer.linalg says it, and as TensorFlow does from within a graph.
+# How kerasfer.linalg reports it, and how TensorFlow does from inside a graph.
 _EIGEN_FAILURES = ("eigendecomposition failed", "eigen decomposition was not successful")
 
 
-def fit(model, train_batches, validation_batches, recipe, run, state=None):
+class Stage(NamedTuple):
+    """A part of a training with an optimizer of its own.
+
+    Args:
+        first: The number of epochs before it.
+        last: The number of epochs after it.
+        classifier_only: Whether the feature extractors are frozen.
+    """
+
+    first: int
+    last: int
+    classifier_only: bool
+
+
+def fit(model, batches, settings, optimizer, run, checkpoint=None):
     """Fits a model and keeps its best epoch as the run's `model.keras`.
 
-    The first `train.warmup_epochs` train the classifier alone, with the feature extractors frozen;
-    then everything is trained, with a fresh optimizer and the learning-rate schedule.
+    The first `train.warmup_epochs` train the classifier alone, at a constant learning rate and with
+    the feature extractors frozen. Then everything is trained, with a new optimizer and the
+    learning-rate schedule.
 
     Args:
         model: A functional `keras.Model` from `kerasfer.models`.
-        train_batches, validation_batches: `kerasfer.data.batches.Batches`.
-        recipe: `kerasfer.recipe.Recipe`.
+        batches: A pair of `kerasfer.data.batches.Batches`, for training and validation.
+        settings: The recipe's `train` section.
+        optimizer: The recipe's `optimizer` section.
         run: `kerasfer.runs.folder.RunFolder`, open.
-        state: What `run.open` yielded; `None` to begin.
+        checkpoint: The `Checkpoint` that `open_run` yielded; None to begin.
 
     Returns:
-        The state after the last epoch: `{"epoch", "best", "best_epoch", "seconds", "history"}`.
+        The `TrainingState` after the last epoch.
 
     Raises:
-        RecipeError: Where the model has no classifier apart to warm up.
-        RunError: Where the training diverges.
-        DataError: Where a picture cannot be read.
+        RecipeError: If the model has no separate classifier to warm up.
+        RunError: If the training diverges.
+        DataError: If a picture cannot be read.
     """
-    state = state or {"epoch": 0, "best": None, "best_epoch": None, "seconds": 0.0, "history": []}
-    with contextlib.closing(KeepState(run, recipe.train, state, train_batches)) as keeper:
-        _fit_stages(model, train_batches, validation_batches, recipe, run, keeper)
-    return keeper.state
-
-
-def _fit_stages(model, train_batches, validation_batches, recipe, run, keeper):
-    resumed = keeper.state["epoch"] > 0
-    epochs, warmup = recipe.train.epochs, recipe.train.warmup_epochs
-    norms = [KeepGradientNorms(run.path)] if recipe.train.log_gradient_norm else []
-    for first, last, alone in ((0, warmup, True), (warmup, epochs, False)):
-        epoch = keeper.state["epoch"]
-        if epoch >= last or should_stop(keeper.state, recipe.train):
+    state = TrainingState(settings.monitor, checkpoint.history if checkpoint else ())
+    record = Record(state)
+    interrupts = NoticeInterrupts()
+    callbacks = [interrupts, *make_callbacks(run, settings, record, batches[0])]
+    patience = StopEarly(record, settings.early_stopping, settings.warmup_epochs)
+    extractors = trainable_extractors(model)
+    for stage in _stages(settings):
+        if record.state.epoch >= stage.last or patience.is_due():
             continue
-        set_trainable(model, recipe, alone)
-        compile_model(model, recipe, len(train_batches), last - first, alone)
-        if resumed:
-            # At the change of stages the optimizer begins anew.
-            run.load_weights(model, keeper.state, with_optimizer=epoch > first)
-            resumed = False
-        with original_errors(train_batches, validation_batches), _explained(keeper):
+        for extractor in extractors:
+            extractor.trainable = not stage.classifier_only
+        _compile(model, stage, len(batches[0]), settings, optimizer)
+        if checkpoint:
+            # At the change of stages the optimizer starts anew.
+            checkpoint.restore(model, with_optimizer=record.state.epoch > stage.first)
+            checkpoint = None
+        with original_errors(*batches), _explained(record), interrupts.active():
             model.fit(
-                train_batches,
-                validation_data=validation_batches,
-                initial_epoch=epoch,
-                epochs=last,
+                batches[0],
+                validation_data=batches[1],
+                initial_epoch=record.state.epoch,
+                epochs=stage.last,
                 shuffle=False,
-                callbacks=[AveragedWeights(), *norms, keeper],
-                verbose=1 if keeper.shows_bars else 0,
+                callbacks=callbacks,
+                verbose=1 if shows_bars(settings.verbose) else 0,
             )
+    if settings.verbose and record.state.epoch < settings.epochs:
+        print(f"Stopped early: no improvement since epoch {record.state.best_epoch}.", flush=True)
+    return record.state
 
 
-def set_trainable(model, recipe, alone=False):
-    """Freezes a model's feature extractors, or sets them free, as the stage of training asks.
+def trainable_extractors(model):
+    """Returns the feature extractors of a model that its recipe does not freeze for good."""
+    return [layer for layer in model.layers if isinstance(layer, keras.Model) and layer.trainable]
+
+
+def check_warmup(model, settings):
+    """Checks that a model has a classifier to train alone, where the recipe asks for it.
 
     Args:
         model: A functional `keras.Model` from `kerasfer.models`.
-        recipe: `kerasfer.recipe.Recipe`.
-        alone: Whether only the classifier is trained.
+        settings: The recipe's `train` section.
 
     Raises:
-        RecipeError: Where the model has no classifier apart from its feature extractor.
+        RecipeError: If it has none.
     """
-    extractors = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    if alone and not extractors:
+    if settings.warmup_epochs and not any(isinstance(layer, keras.Model) for layer in model.layers):
         raise RecipeError(
-            f"train.warmup_epochs trains the classifier before the feature extractor, and "
-            f"{recipe.model.name} has none apart. Set it to 0."
+            "train.warmup_epochs trains the classifier before the feature extractor, but "
+            f"{model.name} has no separate feature extractor. Set it to 0."
         )
-    for extractor in extractors:
-        extractor.trainable = not (alone or recipe.model.frozen)
+
+
+def _stages(settings):
+    epochs, warmup = settings.epochs, settings.warmup_epochs
+    return Stage(0, warmup, classifier_only=True), Stage(warmup, epochs, classifier_only=False)
+
+
+def _compile(model, stage, steps_per_epoch, settings, optimizer):
+    rate = optimizer.learning_rate
+    if not stage.classifier_only:
+        rate = make_schedule(optimizer, steps_per_epoch, stage.last - stage.first)
+    made = make_optimizer(
+        model,
+        optimizer,
+        rate,
+        averages=not stage.classifier_only,
+        recorded=settings.log_gradient_norm,
+        steps=steps_per_epoch,
+    )
+    compile_model(model, made, settings.label_smoothing)
 
 
 @contextlib.contextmanager
-def _explained(keeper):
+def _explained(record):
     """Says what a failed eigendecomposition in the middle of a training means."""
     try:
         yield
-    except Exception as error:  # each backend has a class of its own for this
+    except Exception as error:  # Each backend has a class of its own for this.
         if any(failure in str(error).lower() for failure in _EIGEN_FAILURES):
-            raise diverged("a covariance matrix is not finite", keeper.state) from error
+            raise diverged("a covariance matrix is not finite", record.state) from error
         raise

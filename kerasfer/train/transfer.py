@@ -4,32 +4,38 @@ from pathlib import Path
 
 import keras
 
-from kerasfer.errors import RunError
+from kerasfer.data.checks.duplicates import exact_duplicates
+from kerasfer.errors import DataError, RecipeError, RunError
+from kerasfer.evaluate.duplicates import training_samples
 from kerasfer.files import sha256
 from kerasfer.models.loading import load_model
+from kerasfer.models.pretrained import PRETRAINED, pretrained_path
 from kerasfer.runs.finding import find_run
-from kerasfer.train.splits import check_unseen
+from kerasfer.runs.folder import RunFolder
 
 
 def is_own(weights):
-    """Returns whether `model.weights` names a run folder or a `.keras` file.
+    """Returns whether `model.weights` names a run folder, a `.keras` file or a pretrained model.
 
     Anything else, such as `imagenet` or a preset, is passed to the model's builder.
     """
     if weights is None:
         return False
     path = Path(weights).expanduser()
-    is_run = (path / "recipe.yaml").is_file() or any(path.glob("fold_*/model.keras"))
-    return path.suffix == ".keras" or is_run
+    run = RunFolder(path)
+    is_run = run.recipe.is_file() or any(run.folds)
+    return weights in PRETRAINED or path.suffix == ".keras" or is_run
 
 
-def transfer(model, recipe, fold):
+def transfer(model, recipe, fold, data_dir=None):
     """Loads the weights that the recipe's `model.weights` names into a new model.
 
     Args:
         model: The model that the recipe describes, built with random weights.
         recipe: `kerasfer.recipe.Recipe`, whose `model.weights` `is_own`.
         fold: The `kerasfer.data.protocols.Fold` to train on.
+        data_dir: The folder of the datasets, in which the other run's training pictures are looked
+            for.
 
     Returns:
         What `environment.json` records: `{"path", "sha256", "taken", "fresh"}`, the last two being
@@ -37,18 +43,41 @@ def transfer(model, recipe, fold):
 
     Raises:
         RunError: If there is no trained model, or its feature extractor is a different one.
-        RecipeError: If the model may have been trained on this run's test pictures.
+        RecipeError: If the model was trained on this run's test pictures.
     """
-    given = Path(recipe.model.weights).expanduser()
-    of_fold = given / f"fold_{recipe.data.fold}"
+    weights = recipe.model.weights
+    given = Path(weights).expanduser()
     try:
-        path, before = find_run(of_fold if of_fold.exists() else given)
+        if weights in PRETRAINED:
+            path, before = pretrained_path(weights), None
+        else:
+            of_fold = RunFolder(given).fold(recipe.data.fold).path
+            path, before = find_run(of_fold if of_fold.exists() else given)
         source = load_model(path, landmarks=True)
-        check_unseen(recipe, fold, before, given, "model.weights")
+        if before:
+            _check_unseen(before, fold, given, data_dir)
         taken, fresh = copy_weights(model, source)
     except RunError as error:
         raise RunError(f"model.weights: {error}") from error
     return {"path": str(given), "sha256": sha256(path), "taken": taken, "fresh": fresh}
+
+
+def _check_unseen(before, fold, given, data_dir):
+    """Checks that a model was not trained on test pictures that this run does not train on."""
+    try:
+        seen = exact_duplicates(training_samples(before, data_dir), fold.test)
+    except (DataError, RecipeError) as error:
+        raise RecipeError(
+            f"model.weights: the training data of {given} cannot be loaded to check whether it "
+            f"contains this run's test pictures: {error} To use the weights without this check, "
+            "name the model file outside of the run folder."
+        ) from error
+    seen = int((seen & ~exact_duplicates(fold.train, fold.test)).sum())
+    if seen:
+        raise RecipeError(
+            f"model.weights: {given} was trained on {seen:,} of this run's {len(fold.test):,} test "
+            "pictures. Begin with a model that was trained on the same split."
+        )
 
 
 def copy_weights(model, source):

@@ -58,7 +58,8 @@ def watch(
         source: A video file, a camera's index (0) or device, or a stream's address. A camera's
             frames are skipped where the work cannot keep up.
         output_dir: A folder that holds no such result yet; None for `videos/<name of the file>`.
-        faces: As in `Predictor`; `"none"` takes the whole frame as one face.
+        faces: As in `Predictor`. `"yunet"` is the fastest detector; `"none"` takes the whole frame
+            as one face.
         min_face: Side in pixels of the smallest face that is looked for.
         margin: As in `kerasfer.faces.crop_face`.
         every: 2 leaves out each second frame of a file, and so on.
@@ -98,8 +99,8 @@ def watch(
             )
         folder = _choose_folder(output_dir, footage)
         if not isinstance(run, Predictor):
-            if faces == "mtcnn":
-                faces = make_detector("mtcnn", min_face=min_face)
+            if isinstance(faces, str) and faces != "none":
+                faces = make_detector(faces, min_face=min_face)
             run = Predictor(run, faces=faces, margin=margin)
         options = {"smoothing": smoothing, "remember": remember}
         follow = Follower(run, detect_every=detect_every, **options)

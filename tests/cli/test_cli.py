@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from kerasfer.cli.training import train as train_command
 from kerasfer.errors import DataError, RunError
 from kerasfer.recipe import load_recipe
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 METRICS = {
     "run": os.path.join("runs", "mine"),
     "dataset": "ckplus",
@@ -25,6 +27,10 @@ METRICS = {
     "accuracy": 0.9,
     "accuracy_interval": [0.8799, 0.9171],
     "macro_recall": 0.8123,
+}
+PLACES = {
+    "train": ("kerasfer.train", "train"),
+    "evaluate": ("kerasfer.evaluate.evaluation", "evaluate_run"),
 }
 TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
 MINIMAL = "data: {name: ckplus}\nmodel: {name: obsr}\n"
@@ -45,11 +51,17 @@ def call(tmp_path, monkeypatch):
     return lambda *arguments, command=main: CliRunner().invoke(command, arguments)
 
 
+def parents(module):
+    """Returns the packages between kerasfer and a module."""
+    names = module.split(".")[1:-1]
+    return [".".join(["kerasfer", *names[: depth + 1]]) for depth in range(len(names))]
+
+
 @pytest.fixture
 def fake(monkeypatch):
-    """Puts a function in the place of `kerasfer.train.train` or `kerasfer.evaluate.evaluate`.
+    """Puts a function in the place of `kerasfer.train.train` or `evaluate_run`.
 
-    It records its arguments and the environment Keras would be imported in.
+    It records its arguments and the environment in which Keras would be imported.
     """
 
     def fake(name, result=METRICS):
@@ -61,10 +73,12 @@ def fake(monkeypatch):
                 raise result
             return result
 
-        module = types.ModuleType(f"kerasfer.{name}")
-        setattr(module, name, function)
-        monkeypatch.setitem(sys.modules, f"kerasfer.{name}", module)
-        monkeypatch.setattr(kerasfer, name, module, raising=False)
+        place, attribute = PLACES[name]
+        module = types.ModuleType(place)
+        setattr(module, attribute, function)
+        for parent in parents(place):  # so that the packages above it import nothing
+            monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
+        monkeypatch.setitem(sys.modules, place, module)
         return calls
 
     return fake
@@ -132,6 +146,23 @@ def test_tensorflow_is_quiet_and_fast_unless_told_otherwise(call, fake, monkeypa
     assert calls[1][2][name] == "0"
 
 
+def test_verbose_shows_the_messages_of_the_libraries(call, fake, monkeypatch):
+    import logging
+
+    calls = fake("train")
+    loggers = [logging.getLogger(name) for name in ("absl", "jax", "tensorflow")]
+    for logger in loggers:
+        monkeypatch.setattr(logger, "level", logging.WARNING)
+    call("train", "mine.yaml", "--verbose")
+    assert calls[0][2]["TF_CPP_MIN_LOG_LEVEL"] == "0"
+    assert {logger.level for logger in loggers} == {logging.WARNING}
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    call("train", "mine.yaml")
+    assert calls[1][2]["TF_CPP_MIN_LOG_LEVEL"] == "3"
+    assert {logger.level for logger in loggers} == {logging.ERROR}
+    assert "--verbose" not in call("recipe", "show", "--help").stdout
+
+
 def test_unknown_backend_in_the_environment(call, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "theano")
     result = call("train", "mine.yaml")
@@ -180,9 +211,31 @@ def test_summary_of_folds(call, fake):
 # evaluate
 
 
+class Evaluation:
+    """What `evaluate_run` returns, as far as the command uses it."""
+
+    metrics = METRICS | {
+        "data": {"source": "folder/faces"},
+        "class_names": ["happy", "sad"],
+        "per_class": {
+            "happy": {"recall": 0.9, "precision": 0.8, "f1": 0.85, "support": 1000},
+            "sad": {"recall": 0.0, "precision": 0.0, "f1": 0.0, "support": 0},
+        },
+    }
+
+    def __init__(self):
+        self.result = self
+
+    def write(self):
+        return Path("runs", "mine", "evaluation_test.json")
+
+
 def test_evaluate(call, fake):
-    calls = fake("evaluate")
-    result = call("evaluate", "runs/mine", "--tta", "flip", "--split", "validation")
+    calls = fake("evaluate", Evaluation())
+    result = call(
+        *("evaluate", "runs/mine", "--tta", "flip", "--split", "validation"),
+        *("--set", "data.image_size=32"),
+    )
     assert result.exit_code == 0, result.output
     run, options, environment = calls[0]
     assert run == "runs/mine"
@@ -193,13 +246,21 @@ def test_evaluate(call, fake):
         "tta": "flip",
         "list_name": None,
         "duplicates": None,
+        "overrides": ("data.image_size=32",),
     }
     assert environment["KERAS_BACKEND"] == "tensorflow"
-    assert result.stdout.startswith("accuracy      90.00 %")
+    assert result.stdout.splitlines()[0].startswith("accuracy      90.00 %")
+    assert result.stdout.splitlines()[3:] == [
+        "data          folder/faces",
+        "class         recall  precision      F1  pictures",
+        "happy         90.0 %     80.0 %  85.0 %     1,000",
+        "sad                –          –       –         0",
+        "written       runs/mine/evaluation_test.json (also .csv and .png)",
+    ]
 
 
 def test_evaluate_backend(call, fake):
-    calls = fake("evaluate")
+    calls = fake("evaluate", Evaluation())
     call("evaluate", "runs/mine", "--backend", "torch", "--dataset", "fer2013")
     assert calls[0][1]["dataset"] == "fer2013"
     assert calls[0][2]["KERAS_BACKEND"] == "torch"
@@ -214,6 +275,29 @@ def test_recipe_show(call):
     Path("copy.yaml").write_text(result.stdout)
     assert load_recipe("copy.yaml") == load_recipe("mine.yaml", ["train.epochs=3"])
     assert "  learning_rate: 0.001\n" in result.stdout
+
+
+def test_recipes_that_come_with_kerasfer(call):
+    lines = call("recipe", "list").stdout.splitlines()
+    names = [line.split()[0] for line in lines]
+    assert names == sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    shown = call("recipe", "show", "quickstart").stdout
+    assert shown == call("recipe", "show", str(RECIPES / "quickstart.yaml")).stdout
+    assert dict(zip(names, lines, strict=True))["quickstart"].endswith(
+        load_recipe("quickstart").description
+    )
+
+
+def test_a_file_is_not_passed_over_for_a_recipe_of_its_name(call):
+    Path("quickstart").write_text(MINIMAL)
+    assert "name: obsr" in call("recipe", "show", "quickstart").stdout
+    Path("quickstart").rename("quickstart.yaml")
+    assert "name: obsr" in call("recipe", "show", "quickstart.yaml").stdout
+    assert call("recipe", "show", "quickstart").stderr == (
+        "Error: There is no recipe quickstart. Did you mean quickstart.yaml?\n"
+    )
+    Path("mine.yaml").write_text("base: fer2013_spd\n")
+    assert "name: spd_attention" in call("recipe", "show", "mine.yaml").stdout
 
 
 def test_recipe_schema(call):
@@ -246,9 +330,30 @@ def test_full_disk(call, fake):
     result = call("train", "mine.yaml")
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: No space left on device (runs/mine/model.keras): mend this, and the same command "
-        "with --resume goes on from the last checkpoint.\n"
+        "Error: No space left on device (runs/mine/model.keras): fix this, and run the same "
+        "command with --resume to continue from the last checkpoint.\n"
     )
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ELOOP, errno.EIO])
+def test_other_errors_of_the_system(call, fake, number):
+    fake("evaluate", OSError(number, "a long story", "runs/mine"))
+    result = call("evaluate", "runs/mine")
+    assert result.exit_code == 1
+    expected = f"{os.strerror(number)} (runs/mine): fix this, and run the same command again."
+    assert result.stderr == f"Error: {expected}\n"
+
+
+def test_no_folder_for_temporary_files(call, fake, monkeypatch):
+    def fail():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+    monkeypatch.setattr("kerasfer.cli.training.load_recipe", lambda *_: tempfile.gettempdir())
+    result = call("train", "mine.yaml")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: There is no writable folder for temporary files: name ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_interrupt(call, fake):
@@ -256,7 +361,7 @@ def test_interrupt(call, fake):
     result = call("train", "mine.yaml")
     assert result.exit_code == 130
     assert result.stderr == (
-        "Interrupted: the same command with --resume goes on from the last checkpoint.\n"
+        "Interrupted: run the same command with --resume to continue from the last checkpoint.\n"
     )
     fake("evaluate", KeyboardInterrupt())
     result = call("evaluate", "runs/mine")
@@ -293,7 +398,9 @@ def test_version(call):
     assert call("--version").stdout == f"kerasfer, version {kerasfer.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "recipe show", "recipe schema"])
+@pytest.mark.parametrize(
+    "command", ["", "train", "evaluate", "recipe show", "recipe list", "recipe schema"]
+)
 def test_help(call, command):
     result = call(*command.split(), "--help")
     assert result.exit_code == 0

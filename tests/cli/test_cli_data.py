@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_check_tells_what_it_finds(call):
         "with another class, in 1 of 1 groups" in lines
     )
     assert "unreadable        none" in lines
-    folder = Path("runs", "check_folder")
+    folder = Path("runs", "check_faces")
     assert {path.name for path in folder.iterdir()} == {
         *("check.json", "contact_sheet.png", "duplicates.csv"),
     }
@@ -64,7 +65,7 @@ def test_check_as_json(call):
     assert result.exit_code == 0, result.output
     findings = json.loads(result.stdout)
     assert findings["num_samples"] == 70
-    assert findings == json.loads(Path("runs/check_folder/check.json").read_text())
+    assert findings == json.loads(Path("runs/check_faces/check.json").read_text())
 
 
 def test_check_fails_where_pictures_cannot_be_read(call):
@@ -74,7 +75,7 @@ def test_check_fails_where_pictures_cannot_be_read(call):
     assert result.exit_code == 1
     assert "unreadable        1: test/sad/page.png" in result.stdout
     assert "Error: 1 of 71 pictures cannot be read; check.json lists them." in result.stderr
-    assert Path("elsewhere/check_folder/check.json").is_file()
+    assert Path("elsewhere/check_faces/check.json").is_file()
 
 
 def test_check_passes_on_the_options_of_the_dataset(call):
@@ -84,19 +85,27 @@ def test_check_passes_on_the_options_of_the_dataset(call):
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
+    ("name", "option", "message"),
     [
-        ("labels", "--set labels: expected an option of the dataset, such as path=my_faces."),
-        ("name=fer2013", "--set name=fer2013: expected an option of the dataset"),
-        ("labels=major", 'must be one of majority, argmax8, probability or null. Received: "major'),
-        ("release=2018", "`data.release` must be one of 2017, 2021 or null. Received: 2018."),
-        ("label=majority", "--set label=majority: unknown key `data.label`. Did you mean"),
-        ("num_samples=[", "--set num_samples=[: the value is not valid YAML"),
-        ("labels=majority", "The dataset synthetic takes no option 'labels'"),
+        ("ferplus", "labels", "--set labels: expected an option of the dataset, such as path=my_"),
+        ("ferplus", "name=fer2013", "--set name=fer2013: expected an option of the dataset"),
+        (
+            "ferplus",
+            "labels=major",
+            'one of majority, argmax8, probability or null. Received: "',
+        ),
+        ("affectnet", "release=2018", "must be one of 2017, 2021 or null. Received: 2018."),
+        (
+            "ferplus",
+            "label=majority",
+            "--set label=majority: unknown key `data.label`. Did you",
+        ),
+        ("synthetic", "num_samples=[", "--set num_samples=[: the value is not valid YAML"),
+        ("synthetic", "labels=majority", "does not take data.labels; it takes num_samples. Remove"),
     ],
 )
-def test_wrong_options_are_refused(call, option, message):
-    result = call("check", "synthetic", "--set", option)
+def test_wrong_options_are_refused(call, name, option, message):
+    result = call("check", name, "--set", option)
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
@@ -118,16 +127,38 @@ def detector(monkeypatch):
     """A detector that finds a face in all pictures but the dark ones, and counts its calls."""
     from kerasfer import faces
 
-    calls = []
-
     def detect(picture):
         calls.append(picture.shape)
         if picture.mean() < 5:
             return []
         return [faces.Face((8.0, 8.0, 30.0, 32.0), 0.9, np.full((5, 2), 20.0))]
 
-    monkeypatch.setattr(faces, "make_detector", lambda name: detect)
+    def make_detector(name):
+        calls.names.append(name)
+        return detect
+
+    calls = _Calls()
+    monkeypatch.setattr(faces, "make_detector", make_detector)
     return calls
+
+
+class _Calls(list):
+    """The shapes of the pictures that were searched, and the names of the detectors made."""
+
+    def __init__(self):
+        self.names = []
+
+
+def test_prepare_takes_another_detector_and_continues_with_it_only(call, detector):
+    write_faces("faces")
+    command = ("prepare", "faces", "--output-dir", "ready", "--size", "32")
+    assert call(*command, "--detector", "yunet").exit_code == 0
+    assert call(*command, "--detector", "yunet").exit_code == 0
+    assert detector.names == ["yunet", "yunet"] and len(detector) == 70
+    result = call(*command)
+    assert result.exit_code == 1
+    assert "ready was begun with detector = yunet. Received: mtcnn." in result.stderr
+    assert call(*command, "--detector", "none").exit_code == 2  # Preparing needs a detector.
 
 
 def test_prepare_writes_a_folder_to_train_on(call, detector):
@@ -136,8 +167,9 @@ def test_prepare_writes_a_folder_to_train_on(call, detector):
     result = call("prepare", "faces", "--output-dir", "ready", "--size", "32")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
+        "note              used 71 pictures: train 50, validation 7, test 14",
         "prepared          71 pictures of 32 x 32 pixels",
-        "without a face    1; their middle was kept",
+        "without a face    1; their center was kept",
         "written           ready/: landmarks.csv, without_face.csv, prepared.csv",
         f"train with        --set data.name=folder --set data.path={Path('ready').resolve()}",
     ]
@@ -148,7 +180,7 @@ def test_prepare_writes_a_folder_to_train_on(call, detector):
     assert len(detector) == 71  # nothing is done again
     result = call("prepare", "faces", "--output-dir", "ready")
     assert result.exit_code == 1
-    assert "Error: ready was begun with size = 32, now it is 224." in result.stderr
+    assert "Error: ready was begun with size = 32. Received: 224." in result.stderr
 
 
 def test_prepare_may_skip_pictures_without_a_face(call, detector):
@@ -194,3 +226,35 @@ def test_check_and_prepare_need_no_keras():
         "assert 'keras' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_checks_of_two_folders_do_not_overwrite_each_other(call):
+    for name in ("a", "b"):
+        write_faces(f"{name}/faces", num_samples=14)
+        assert call("check", f"{name}/faces").exit_code == 0
+        assert call("check", f"{name}/faces").exit_code == 0  # The same folder again.
+    sources = {
+        folder.name: json.loads((folder / "check.json").read_text())["source"]
+        for folder in Path("runs").iterdir()
+    }
+    assert sources == {
+        "check_faces": str(Path("a/faces").resolve()),
+        "check_faces_2": str(Path("b/faces").resolve()),
+    }
+
+
+def test_names_that_are_not_utf8_are_checked_and_prepared(call, detector):
+    faces = write_faces("faces")
+    first = next((faces / "test").glob("*/*.png"))
+    os.rename(first, os.fsencode(first.parent) + b"/caf\xe9.png")
+    with open(os.fsencode(first.parent) + b"/b\xe4d.png", "wb") as file:
+        file.write(b"no picture")
+    result = call("check", "faces")
+    assert result.exit_code == 1 and "b\\xe4d.png" in result.stdout, result.output
+    assert "b\\xe4d.png cannot be read" in Path("runs/check_faces/check.json").read_text().replace(
+        "\\\\", "\\"
+    )
+    result = call("prepare", "faces", "--output-dir", "ready", "--size", "32")
+    assert result.exit_code == 0, result.output
+    assert "caf\\xe9.png" in Path("ready/prepared.csv").read_text()
+    assert len(load_dataset("folder", path=str(Path("ready").resolve()))) == 70

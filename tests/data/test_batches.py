@@ -1,10 +1,14 @@
 import threading
+import tracemalloc
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-from kerasfer.data.batches import Batches, original_errors
+from kerasfer.data import samples as samples_module
+from kerasfer.data.batches import Batches, Training, original_errors
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import DataError
 
@@ -66,7 +70,9 @@ def weigh(orders):
 
 @pytest.mark.parametrize("shape", [(8, 8), (12, 10, 3)])
 def test_items_are_three_equal_or_real_channels(shape):
-    batches = Batches(noisy(10, shape), 8, 4, sample_weights=[1.0, 3.0])
+    batches = Batches(
+        noisy(10, shape), 8, 4, training=Training(sample_weights=[1.0, 3.0], shuffle=False)
+    )
     images, labels, weights = batches[0]
     assert (images.shape, labels.shape, weights.shape) == ((4, 8, 8, 3), (4, 2), (4,))
     assert images.dtype == labels.dtype == weights.dtype == np.float32
@@ -88,7 +94,7 @@ def test_no_last_batch_of_one(num, batch_size, sizes):
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_fit_sees_each_sample_once_an_epoch_in_the_order_of_the_seed(workers):
-    batches = Recorded(numbered(11), 8, 4, shuffle=True, seed=5, workers=workers)
+    batches = Recorded(numbered(11), 8, 4, training=Training(seed=5), workers=workers)
     model = make_model()
     model.fit(
         batches, validation_data=Batches(numbered(6), 8, 2), epochs=2, shuffle=False, verbose=0
@@ -100,7 +106,7 @@ def test_fit_sees_each_sample_once_an_epoch_in_the_order_of_the_seed(workers):
     assert orders[0] != orders[1]
     # What the model was really given, in order.
     np.testing.assert_allclose(model.layers[0].seen, weigh(sum(orders, [])), rtol=1e-4)
-    reference = Batches(numbered(11), 8, 4, shuffle=True, seed=5, workers=0)
+    reference = Batches(numbered(11), 8, 4, training=Training(seed=5), workers=0)
     for epoch, order in enumerate(orders):
         reference.epoch = epoch
         assert [images[:, 0, 0, 0].astype(int).tolist() for images, _ in reference] == order
@@ -108,7 +114,7 @@ def test_fit_sees_each_sample_once_an_epoch_in_the_order_of_the_seed(workers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_fit_sees_what_an_uninterrupted_one_sees(workers):
-    options = {"augment": ALL, "shuffle": True, "seed": 3, "workers": workers}
+    options = {"training": Training(ALL, seed=3), "workers": workers}
     whole = Batches(noisy(20), 8, 4, **options)
     model = make_model()
     model.fit(whole, epochs=3, shuffle=False, verbose=0)
@@ -131,17 +137,18 @@ def test_fit_counts_the_passes_over_two_batches():
 
 
 def test_two_loaders_do_not_interfere():
-    alone = [images for images, _ in Batches(noisy(16), 8, 4, augment=ALL, shuffle=True, workers=2)]
+    alone = [images for images, _ in Batches(noisy(16), 8, 4, training=Training(ALL), workers=2)]
     first, second = (
-        Batches(noisy(16), 8, 4, augment=ALL, shuffle=True, workers=2, seed=seed) for seed in (0, 1)
+        Batches(noisy(16), 8, 4, training=Training(ALL, seed=seed), workers=2) for seed in (0, 1)
     )
     for expected, (images, _), (others, _) in zip(alone, first, second, strict=True):
         np.testing.assert_array_equal(images, expected)
         assert not np.array_equal(images, others)
 
 
-def test_readers_at_different_places_get_the_same_batches():
-    batches = Batches(noisy(64), 8, 4, augment=ALL, shuffle=True, workers=2, max_queue_size=2)
+def test_readers_at_different_places_get_the_same_batches(monkeypatch):
+    monkeypatch.setattr("kerasfer.data.batches.PREFETCHED", 2)
+    batches = Batches(noisy(64), 8, 4, training=Training(ALL), workers=2)
     expected = [images for images, _ in batches]
     wrong = []
 
@@ -175,7 +182,7 @@ def test_a_pass_given_up_is_not_an_epoch(num):
 
 
 def test_mixup_weighs_by_the_mixed_labels():
-    batches = Batches(noisy(8), 8, 8, augment={"mixup": 1.0}, sample_weights=[1.0, 3.0])
+    batches = Batches(noisy(8), 8, 8, training=Training({"mixup": 1.0}, sample_weights=[1.0, 3.0]))
     _, labels, weights = batches[0]
     assert ((labels > 0) & (labels < 1)).any()
     np.testing.assert_allclose(weights, labels @ [1, 3], rtol=1e-6)
@@ -224,13 +231,71 @@ def test_no_usable_picture_is_an_error(files):
     ("bad", "message"),
     [
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
-        ({"seed": -1}, "`seed` must be at least 0"),
+        ({"training": Training(seed=-1)}, "`seed` must be at least 0"),
         ({"workers": -1}, "`workers` must be at least 0"),
         ({"on_bad_image": "ignore"}, "`on_bad_image` must be 'error' or 'skip'"),
-        ({"sample_weights": [1.0]}, "one weight for each of 2 classes"),
-        ({"augment": {"rotation": 200}}, "`rotation` must be"),
+        ({"training": Training(sample_weights=[1.0])}, "one weight for each of 2 classes"),
+        ({"training": Training({"rotation": 200})}, "`rotation` must be"),
     ],
 )
 def test_bad_arguments_are_refused(bad, message):
     with pytest.raises(ValueError, match=message):
         Batches(noisy(4), **{"image_size": 8, "batch_size": 2} | bad)
+
+
+# Large pictures
+
+
+def photographs(tmp_path, num=12, size=(1200, 900)):
+    paths = []
+    for number in range(num):
+        picture = np.random.default_rng(number).integers(0, 256, (9, 12, 3), dtype="uint8")
+        paths.append(tmp_path / f"{number}.jpg")
+        Image.fromarray(picture).resize(size).save(paths[-1])
+    labels = one_hot(np.arange(num) % 2, 2)
+    return Samples("photographs", ("a", "b"), paths, labels, [path.name for path in paths])
+
+
+@pytest.mark.parametrize("augment", [None, ALL])
+def test_a_batch_never_holds_its_pictures_at_full_size(tmp_path, augment):
+    samples = photographs(tmp_path)
+    training = Training(augment)
+    Batches(samples.take([0]), 24, 1, training=training, workers=0)[0]  # What is imported once.
+    tracemalloc.start()
+    Batches(samples, 24, 12, training=training, workers=0)[0]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * 1200 * 900 * 3  # Twelve decoded pictures are six times as much.
+
+
+@pytest.mark.parametrize("augment", [None, ALL])
+def test_pictures_are_decoded_once_up_to_the_limit(tmp_path, monkeypatch, augment):
+    samples, decoded = photographs(tmp_path, 6), []
+    original = samples_module.read_picture
+
+    def record(path, **options):
+        decoded.append(path.name)
+        return original(path, **options)
+
+    monkeypatch.setattr(samples_module, "read_picture", record)
+    batches = Batches(samples, 24, 3, training=Training(augment, shuffle=False), workers=0)
+    first = [images for images, _ in batches]
+    again = [images for images, _ in batches]
+    assert decoded == [path.name for path in samples.pictures]
+    np.testing.assert_array_equal(first, again)
+
+    decoded.clear()
+    batches = Batches(samples, 24, 3, training=Training(augment, shuffle=False), workers=0)
+    batches.decoded.most_bytes = batches.decoded[0][0].nbytes * 2
+    decoded.clear()
+    unlimited = [[images for images, _ in batches] for _ in range(2)]
+    assert len(decoded) == 5 + 4 and batches.decoded.bytes <= batches.decoded.most_bytes
+    np.testing.assert_array_equal(unlimited[1], first)
+
+
+def test_landmarks_follow_a_shrunk_picture(tmp_path):
+    points = np.full((6, 1, 2), [300, 450], "float32")
+    samples = replace(photographs(tmp_path, 6), landmarks=points)
+    for training in (None, Training({}, shuffle=False)):
+        inputs, *_ = Batches(samples, 24, 6, training=training, workers=0)[0]
+        np.testing.assert_allclose(inputs["landmarks"], np.full((6, 1, 2), [0.25, 0.5]), atol=1e-3)

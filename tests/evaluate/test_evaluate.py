@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import pytest
 import tiny_models
-from PIL import Image
 
 from kerasfer.data import DATASETS, load_dataset
 from kerasfer.data.batches import Batches
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import DataError, RecipeError, RunError
-from kerasfer.evaluate.evaluation import evaluate, predict_probabilities
+from kerasfer.evaluate import evaluate
+from kerasfer.evaluate.scoring import predict_probabilities
 from kerasfer.models.loading import load_model
 from kerasfer.recipe import dump
 from kerasfer.recipe.schema import Recipe
@@ -24,7 +24,7 @@ RECIPE = Recipe.model_validate(
     {
         "name": "tiny",
         "data": {"name": "synthetic", "num_samples": 70, "image_size": 16},
-        "model": {"name": "tiny"},
+        "model": {"name": "covpool"},
     }
 )
 
@@ -78,7 +78,7 @@ def test_a_model_alone(run, tmp_path, monkeypatch):
     samples = load_dataset("synthetic", num_samples=70)
     monkeypatch.setitem(DATASETS, "synthetic", lambda data_dir: samples)
     model = shutil.copy(run / "model.keras", tmp_path / "mine.keras")
-    with pytest.raises(RecipeError, match="must be told: add --dataset"):
+    with pytest.raises(RecipeError, match="so its dataset is unknown. Add --dataset"):
         evaluate(model)
     metrics = evaluate(model, dataset="synthetic", tta="ten_crop")
     assert metrics["dataset"] == "synthetic"
@@ -118,30 +118,19 @@ def test_a_dataset_without_splits_is_judged_as_a_whole(run, monkeypatch, tmp_pat
     assert (metrics["num_samples"], metrics["split"], metrics["leaking"]) == (4, "whole", False)
     assert (run / "evaluation_other_whole_none.json").exists()
     alone = shutil.copy(run / "model.keras", tmp_path / "mine.keras")
-    with pytest.raises(DataError, match="is not known: evaluate the folder of its run"):
+    with pytest.raises(DataError, match="Evaluate the run folder instead of a model file"):
         evaluate(alone, dataset="other")
 
 
-def test_a_folder_of_pictures(run, tmp_path):
-    names = load_model(run / "model.keras").layers[-1].class_names
-    for name in names:
-        folder = tmp_path / "faces" / name
-        folder.mkdir(parents=True)
-        for number in range(10):
-            Image.new("RGB", (20, 20), (number, 0, 0)).save(folder / f"{number}.png")
-    metrics = evaluate(run, dataset=str(tmp_path / "faces"))
-    assert metrics["dataset"] == "folder" and metrics["num_samples"] == 14
-
-
 def test_an_unknown_dataset(run):
-    with pytest.raises(RecipeError, match="Did you mean 'synthetic'"):
+    with pytest.raises(RecipeError, match="Did you mean synthetic"):
         evaluate(run, dataset="syntetic")
 
 
 def test_a_folder_of_folds(run):
     shutil.copytree(run, run / "fold_0")
     (run / "model.keras").unlink()
-    with pytest.raises(RunError, match=r"in each of its folds, fold_0: evaluate one of them"):
+    with pytest.raises(RunError, match=r"in each of its folds \(fold_0\). Name one of them"):
         evaluate(run)
 
 
@@ -151,7 +140,7 @@ def test_no_run(run, tmp_path):
     with pytest.raises(RunError, match="which does not exist"):
         evaluate(tmp_path / "nowhere.keras", dataset="synthetic")
     (run / "model.keras").unlink()
-    with pytest.raises(RunError, match="which does not exist"):
+    with pytest.raises(RunError, match="has no model.keras yet"):
         evaluate(run)
 
 
@@ -190,7 +179,7 @@ import sys
 import numpy as np
 from kerasfer.data import load_dataset
 from kerasfer.data.batches import Batches
-from kerasfer.evaluate.evaluation import predict_probabilities
+from kerasfer.evaluate.scoring import predict_probabilities
 from kerasfer.models.loading import load_model
 batches = Batches(load_dataset("synthetic", num_samples=10), 16, batch_size=4)
 np.save(sys.argv[2], predict_probabilities(load_model(sys.argv[1]), batches))

@@ -14,7 +14,7 @@ from kerasfer.data import DATASETS
 from kerasfer.data.samples import limit
 from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.evaluate import evaluate
-from kerasfer.evaluate.metrics import classification_metrics, summarise_folds, wilson_interval
+from kerasfer.evaluate.metrics import classification_metrics, summarize_folds, wilson_interval
 from kerasfer.models.loading import load_model
 from kerasfer.recipe import dump
 from kerasfer.recipe.schema import Recipe
@@ -23,7 +23,7 @@ from kerasfer.report import write_report
 RECIPE = {
     "name": "tiny",
     "data": {"name": "ferplus", "image_size": 16},
-    "model": {"name": "tiny"},
+    "model": {"name": "covpool"},
 }
 
 
@@ -93,7 +93,8 @@ def test_the_command(run, data_dir):
     lines = result.stdout.splitlines()
     assert " of 3 pictures; 95 % interval " in lines[0]
     assert lines[1].startswith("no duplicates ") and "without 1 that were trained on" in lines[1]
-    assert lines[-1].startswith(
+    assert lines[-1].startswith("written ") and "_test_none_occlusion.json (also" in lines[-1]
+    assert lines[4].startswith(
         "list          occlusion, 5 pictures, of which test lacks 2; the list gives another class"
     )
 
@@ -103,7 +104,7 @@ def test_lists_that_do_not_fit(run, data_dir, tmp_path, monkeypatch):
         evaluate(run, list_name="pose30", data_dir=data_dir)
     with pytest.raises(RecipeError, match="The lists of ferplus are occlusion, pose30, pose45"):
         evaluate(run, list_name="pose60", data_dir=data_dir)
-    with pytest.raises(DataError, match="name test pictures: judge the test split"):
+    with pytest.raises(DataError, match="name test pictures, so use the test split"):
         evaluate(run, list_name="occlusion", split="validation", data_dir=data_dir)
     monkeypatch.setenv("KERASFER_DATA", str(data_dir))
     assert evaluate(run, list_name="occlusion")["num_samples"] == 3
@@ -143,7 +144,7 @@ def test_when_nobody_looks(run, tmp_path, monkeypatch):
     alone = tmp_path / "mine.keras"
     (run / "model.keras").rename(alone)
     assert "without_duplicates" not in evaluate(alone, dataset="ferplus")
-    with pytest.raises(RunError, match="Which pictures the model was trained on is known"):
+    with pytest.raises(RunError, match="The training pictures of a model file are unknown"):
         evaluate(alone, dataset="ferplus", duplicates=True)
 
 
@@ -174,10 +175,10 @@ def test_folds_are_pooled():
         metrics_of([1, 0], [False, False]),
         metrics_of([1, 0], [True, True]),
     ]
-    pooled = summarise_folds(folds)["without_duplicates"]
+    pooled = summarize_folds(folds)["without_duplicates"]
     assert (pooled["num_samples"], pooled["accuracy"]) == (5, 2 / 5)
     folds[1].pop("without_duplicates")
-    assert "without_duplicates" not in summarise_folds(folds)
+    assert "without_duplicates" not in summarize_folds(folds)
 
 
 def test_what_is_printed():
@@ -193,8 +194,9 @@ def test_the_report_tells_both(tmp_path):
     metrics = metrics_of([1, 1, 0, 0], [True, False, False, False])
     tmp_path.joinpath("metrics.json").write_text(json.dumps(metrics))
     page = " ".join(write_report(tmp_path).read_text(encoding="utf-8").split())
-    assert "33.33 % (6.1 % – 79.2 %) without 1 that were trained on too" in page.replace(
-        "\u202f", " "
+    assert (
+        "33.33 % (6.1 % – 79.2 %) without 1 pictures that are in the training set too"
+        in page.replace("\u202f", " ")
     )
     tmp_path.joinpath("metrics.json").write_text(json.dumps(metrics_of([1, 0], None)))
-    assert "trained on too" not in write_report(tmp_path).read_text(encoding="utf-8")
+    assert "in the training set too" not in write_report(tmp_path).read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from sklearn import metrics as oracle
 
 import kerasfer.evaluate.metrics
 from kerasfer.errors import RunError
-from kerasfer.evaluate.metrics import classification_metrics, summarise_folds, wilson_interval
+from kerasfer.evaluate.metrics import classification_metrics, summarize_folds, wilson_interval
 
 NAMES = ("angry", "happy", "sad")
 
@@ -104,7 +104,7 @@ def test_a_diverged_model_is_a_run_error():
 
 def test_folds_by_hand():
     folds = [score([0, 1, 1, 0], [0, 1, 1, 1]), score([0, 2], [0, 2])]
-    summary = summarise_folds(folds)
+    summary = summarize_folds(folds)
     assert summary["num_folds"] == 2
     assert summary["num_samples"] == 6
     assert summary["accuracy"] == pytest.approx(5 / 6)  # pooled
@@ -118,14 +118,14 @@ def test_folds_by_hand():
 
 
 def test_one_fold_has_no_standard_deviation():
-    assert summarise_folds([score([0], [0])])["sd"]["accuracy"] is None
+    assert summarize_folds([score([0], [0])])["sd"]["accuracy"] is None
 
 
 def test_folds_must_share_their_classes():
     with pytest.raises(ValueError, match="'angry', 'happy', 'sad'.*'a', 'b'"):
-        summarise_folds([score([0], [0]), score([0], [0], ("a", "b"))])
+        summarize_folds([score([0], [0]), score([0], [0], ("a", "b"))])
     with pytest.raises(ValueError, match="at least one fold"):
-        summarise_folds([])
+        summarize_folds([])
 
 
 def test_the_examples_run():

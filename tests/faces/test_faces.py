@@ -138,3 +138,10 @@ def test_outside_the_picture_its_edge_is_repeated():
     landmarks = np.array([[0, 5], [9, 0], [0, 0], [0, 0], [0, 0]], float)
     crop = crop_face(picture, Face((-15, -10, 30, 30), 1.0, landmarks), 24, margin=0.4)
     assert (crop == picture[0, 0]).all()
+
+
+def test_detectors_are_listed_without_numpy():
+    code = "import sys; from kerasfer.faces import DETECTORS; "
+    code += "print(*DETECTORS, sorted({'numpy', 'PIL', 'onnxruntime'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "mtcnn yunet []"

@@ -20,7 +20,7 @@ from kerasfer.data.picture_files import PictureFiles
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import RecipeError, RunError
 from kerasfer.faces import Face, crop_face
-from kerasfer.faces.prepare import POINTS, choose_face, landmarks_in_crop, prepare
+from kerasfer.faces.prepare import POINTS, Crop, choose_face, landmarks_in_crop, prepare
 from kerasfer.files import only_writer
 
 EYES = [[20.0, 24.0], [40.0, 20.0], [31.0, 34.0], [24.0, 44.0], [42.0, 40.0]]
@@ -53,7 +53,7 @@ def rows(path):
 
 
 def test_the_tree_is_a_folder_dataset(samples, tmp_path):
-    numbers = prepare(samples, tmp_path / "out", detect, size=32)
+    numbers = prepare(samples, tmp_path / "out", detect, Crop(size=32))
     assert numbers == {
         **{"prepared": 70, "several_faces": 1, "without_face": 1, "unreadable": 0, "kept": True},
     }
@@ -69,7 +69,7 @@ def test_the_tree_is_a_folder_dataset(samples, tmp_path):
 
 
 def test_landmarks_are_in_pixels_of_the_prepared_pictures(samples, tmp_path):
-    prepare(samples, tmp_path / "out", detect, size=100, margin=0.5)
+    prepare(samples, tmp_path / "out", detect, Crop(size=100, margin=0.5))
     found = rows(tmp_path / "out" / "landmarks.csv")
     assert list(found[0]) == ["picture", *(f"{point}_{axis}" for point in POINTS for axis in "xy")]
     assert len(found) == 69
@@ -97,7 +97,7 @@ def test_landmarks_move_as_the_picture_does(tilt):
 
 
 def test_pictures_without_a_face_are_listed_and_kept(samples, tmp_path):
-    prepare(samples, tmp_path / "out", detect, size=32)
+    prepare(samples, tmp_path / "out", detect, Crop(size=32))
     (row,) = rows(tmp_path / "out" / "without_face.csv")
     index = np.flatnonzero(samples.splits == "test")[0]
     assert row["id"] == samples.ids[index] and row["problem"] == "no face"
@@ -107,7 +107,7 @@ def test_pictures_without_a_face_are_listed_and_kept(samples, tmp_path):
 
 
 def test_pictures_without_a_face_may_be_skipped(samples, tmp_path):
-    numbers = prepare(samples, tmp_path / "out", detect, size=32, no_face="skip")
+    numbers = prepare(samples, tmp_path / "out", detect, Crop(size=32, no_face="skip"))
     assert numbers["prepared"] == 69 and not numbers["kept"]
     (row,) = rows(tmp_path / "out" / "without_face.csv")
     assert row["picture"] == ""
@@ -117,7 +117,7 @@ def test_pictures_without_a_face_may_be_skipped(samples, tmp_path):
 def test_the_middle_of_a_wide_picture_is_kept(samples, tmp_path):
     wide = np.zeros((70, 64, 96, 3), "uint8")
     wide[:, :, 16:80] = 200
-    prepare(replace(samples, pictures=wide).take([0]), tmp_path / "out", detect, size=32)
+    prepare(replace(samples, pictures=wide).take([0]), tmp_path / "out", detect, Crop(size=32))
     picture = np.asarray(Image.open(tmp_path / "out/train/angry/synthetic_0_0.jpg"))
     assert picture.min() > 190
 
@@ -127,7 +127,7 @@ def test_grey_files_and_unreadable_ones(samples, tmp_path, tree):
     (tmp_path / "in" / "b.jpg").write_text("<html>")
     files = PictureFiles(tmp_path / "in", ["a.png", "b.jpg", "c.png"])
     few = replace(samples.take([0, 1, 2]), pictures=files)
-    numbers = prepare(few, tmp_path / "out", detect, size=32)
+    numbers = prepare(few, tmp_path / "out", detect, Crop(size=32))
     assert (numbers["prepared"], numbers["unreadable"]) == (2, 1)
     (row,) = rows(tmp_path / "out" / "without_face.csv")
     assert "b.jpg cannot be read" in row["problem"] and row["picture"] == ""
@@ -143,7 +143,7 @@ def test_names_that_would_meet_are_kept_apart(tmp_path):
         ids=ids,
         splits=np.array(["train"] * 6),
     )
-    prepare(samples, tmp_path / "out", detect, size=16)
+    prepare(samples, tmp_path / "out", detect, Crop(size=16))
     names = sorted(path.name for path in (tmp_path / "out/train/happy").iterdir())
     assert names == [
         *("FACE_3.jpg", "face.jpg", "face_2.jpg", "fer2013.csv_17.jpg", "picture.jpg", "x_2.jpg"),
@@ -163,7 +163,7 @@ def test_an_interrupted_preparation_goes_on(samples, tmp_path):
         return detect(picture)
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(samples, tmp_path / "out", interrupted, size=32)
+        prepare(samples, tmp_path / "out", interrupted, Crop(size=32))
     assert 20 <= len(rows(tmp_path / "out" / "prepared.csv")) < 30
     journal = tmp_path / "out" / "prepared.csv"
     journal.write_bytes(journal.read_bytes() + b"synthetic:0:69,train/x")  # torn by a kill
@@ -171,17 +171,17 @@ def test_an_interrupted_preparation_goes_on(samples, tmp_path):
     seen.clear()
     numbers_done = []
     again = prepare(
-        samples, tmp_path / "out", _counting(seen), size=32, progress=numbers_done.append
+        samples, tmp_path / "out", _counting(seen), Crop(size=32), progress=numbers_done.append
     )
     assert len(seen) == 70 - done
     assert numbers_done == list(range(done + 1, 71))
     assert again["prepared"] == 70
-    straight = prepare(samples, tmp_path / "straight", detect, size=32)
+    straight = prepare(samples, tmp_path / "straight", detect, Crop(size=32))
     assert again == straight
     for name in ("landmarks.csv", "without_face.csv", "prepared.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
     seen.clear()
-    prepare(samples, tmp_path / "out", _counting(seen), size=32)
+    prepare(samples, tmp_path / "out", _counting(seen), Crop(size=32))
     assert seen == []
 
 
@@ -202,14 +202,14 @@ def test_kill_minus_nine_costs_nothing_that_is_done(tmp_path):
             sys.path.insert(0, sys.argv[2])
             from test_prepare import detect
             from kerasfer.data import load_dataset
-            from kerasfer.faces.prepare import prepare
+            from kerasfer.faces.prepare import Crop, prepare
 
             def slowly(picture):
                 time.sleep(0.02)
                 return detect(picture)
 
             samples = load_dataset("synthetic", num_samples=70, size=64)
-            prepare(samples, sys.argv[1], slowly, size=32)
+            prepare(samples, sys.argv[1], slowly, Crop(size=32))
             """
         )
     )
@@ -227,48 +227,48 @@ def test_kill_minus_nine_costs_nothing_that_is_done(tmp_path):
     assert 10 <= done < 70
     seen = []
     samples = load_dataset("synthetic", num_samples=70, size=64)
-    assert prepare(samples, out, _counting(seen), size=32)["prepared"] == 70
+    assert prepare(samples, out, _counting(seen), Crop(size=32))["prepared"] == 70
     assert 70 - done <= len(seen) <= 70 - done + 1  # one may be written and not yet in the journal
     assert not list(out.glob("*/*/.partial*"))
 
 
 def test_other_settings_or_another_folder_are_refused(samples, tmp_path):
     few = samples.take([0, 1])
-    prepare(few, tmp_path / "out", detect, size=32)
+    prepare(few, tmp_path / "out", detect, Crop(size=32))
     with pytest.raises(
-        RunError, match="out was begun with size = 32, now it is 48. Choose another"
+        RunError, match="out was begun with size = 32. Received: 48. Choose another"
     ):
-        prepare(few, tmp_path / "out", detect, size=48)
-    with pytest.raises(
-        RunError, match="begun with source = None, now it is {'labels': 'majority'}"
-    ):
-        prepare(few, tmp_path / "out", detect, size=32, source={"labels": "majority"})
+        prepare(few, tmp_path / "out", detect, Crop(size=48))
+    with pytest.raises(RunError, match="begun with source = .*. Received: elsewhere. Choose"):
+        prepare(replace(few, source="elsewhere"), tmp_path / "out", detect, Crop(size=32))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(RunError, match="mine holds something else than prepared pictures"):
+    with pytest.raises(RunError, match="mine holds something other than prepared pictures"):
         prepare(few, tmp_path / "mine", detect)
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="file holds something else"):
+    with pytest.raises(RunError, match="file holds something other"):
         prepare(few, tmp_path / "file", detect)
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "prepare.json").write_text("[1")
     with pytest.raises(RunError, match="prepare.json is damaged: "):
         prepare(few, tmp_path / "new", detect)
-    with only_writer(tmp_path / "out"), pytest.raises(RunError, match="is preparing into .*out at"):
-        prepare(few, tmp_path / "out", detect, size=32)
+    message = "is writing prepared pictures to .*out. Wait"
+    with only_writer(tmp_path / "out"), pytest.raises(RunError, match=message):
+        prepare(few, tmp_path / "out", detect, Crop(size=32))
     with pytest.raises(RecipeError, match="no_face must be one of keep, skip. Received: 'drop'"):
-        prepare(few, tmp_path / "new", detect, no_face="drop")
+        prepare(few, tmp_path / "new", detect, Crop(no_face="drop"))
 
 
 def test_the_settings_are_written(samples, tmp_path):
-    prepare(samples.take([0]), tmp_path / "out", detect, size=32, source={"path": "x"})
+    prepare(samples.take([0]), tmp_path / "out", detect, Crop(size=32))
     assert json.loads((tmp_path / "out" / "prepare.json").read_text()) == {
         "dataset": "synthetic",
         "pictures": 1,
         "size": 32,
         "margin": 0.2,
         "no_face": "keep",
-        "source": {"path": "x"},
+        "detector": "mtcnn",
+        "source": samples.source,
     }
 
 
@@ -305,7 +305,7 @@ def official(tmp_path, tree):
 def test_ckplus_keeps_its_form_and_its_persons(tmp_path, tree, neutral):
     data_dir = official(tmp_path, tree)
     samples = ckplus.load(data_dir, neutral=True)
-    numbers = prepare(samples, tmp_path / "out", detect, data_dir=data_dir, size=32)
+    numbers = prepare(samples, tmp_path / "out", detect, Crop(size=32))
     assert numbers["prepared"] == 8
     before, after = (ckplus.load(place, neutral=neutral) for place in (data_dir, tmp_path / "out"))
     assert list(after.ids) == list(before.ids)
@@ -314,15 +314,15 @@ def test_ckplus_keeps_its_form_and_its_persons(tmp_path, tree, neutral):
     assert after.picture(0).shape == (32, 32, 3)
     landmarks = {row["picture"] for row in rows(tmp_path / "out" / "landmarks.csv")}
     assert landmarks == set(samples.ids)
-    with pytest.raises(RecipeError, match="whose sequences need all their frames"):
-        prepare(samples, tmp_path / "new", detect, data_dir=data_dir, no_face="skip")
+    with pytest.raises(RecipeError, match="copy of ckplus needs all its pictures"):
+        prepare(samples, tmp_path / "new", detect, Crop(no_face="skip"))
 
 
 def test_the_derived_ckplus_keeps_its_form_too(tmp_path, tree):
     names = [f"CK+48/{name}/S{i:03}_004_00000017.png" for i, name in enumerate(ckplus.CLASS_NAMES)]
     data_dir = tree(*names, root=tmp_path / "in")
     samples = ckplus.load(data_dir)
-    prepare(samples, tmp_path / "out", detect, data_dir=data_dir, size=32, no_face="skip")
+    prepare(samples, tmp_path / "out", detect, Crop(size=32, no_face="skip"))
     after = ckplus.load(tmp_path / "out")
     assert list(after.ids) == list(samples.ids)
 
@@ -335,7 +335,7 @@ def test_mtcnn_prepares_drawn_faces(tmp_path):
     from kerasfer.faces import make_detector
 
     drawn = load_dataset("synthetic", num_samples=3, size=128)
-    numbers = prepare(drawn, tmp_path / "out", make_detector(min_face=50), size=96, workers=2)
+    numbers = prepare(drawn, tmp_path / "out", make_detector(min_face=50), Crop(size=96), workers=2)
     assert (numbers["prepared"], numbers["without_face"]) == (3, 0)
     for row in rows(tmp_path / "out" / "landmarks.csv"):
         assert 15 < float(row["left_eye_x"]) < float(row["right_eye_x"]) < 80

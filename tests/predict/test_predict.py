@@ -194,8 +194,9 @@ def command(monkeypatch, runtime, tmp_path):
     """Runs `kerasfer predict` on two good pictures, one without a face and one that is none."""
     monkeypatch.setattr("kerasfer.predict.load_runtime", lambda run: runtime)
     monkeypatch.setattr("kerasfer.predict.make_detector", lambda name: detect)
-    for name, colours in {"one": ["red"], "two": ["blue", "green"], "none": []}.items():
+    for name, colours in {"one": ["red"], "two": ["blue", "green"]}.items():
         Image.fromarray(scene(*colours)).save(tmp_path / f"{name}.png")
+    Image.new("RGB", (140, 80), (90, 90, 90)).save(tmp_path / "none.png")
 
     def run(*arguments, bad=True):
         if bad:
@@ -215,6 +216,42 @@ def test_table(command):
     assert rows[2][7:10] == ["red", "83.33", "%"]
     assert len(rows) == 5
     assert result.stderr == "3 faces in 2 pictures, no face in 1 picture\n"
+
+
+def test_crops_without_a_face_suggest_to_detect_none(command, tmp_path):
+    """Of four pictures without a face, two are small and nearly square."""
+    for name, size in {"a": (48, 48), "b": (100, 110), "c": (640, 480)}.items():
+        Image.new("RGB", size, (90, 90, 90)).save(tmp_path / f"{name}.png")
+    hint = (
+        "2 pictures without a face are small and nearly square. If your pictures are ready crops "
+        "of one face, use --faces none."
+    )
+    for option in ("--json", "--csv"):
+        result = command(option)
+        assert result.exit_code == 1
+        assert result.stderr.splitlines()[-1] == hint
+        assert hint not in result.stdout
+    assert "without a face" not in command("--faces", "none", bad=False).output
+
+
+@pytest.mark.parametrize("option", ["--detector", "--faces"])
+@pytest.mark.parametrize("name", ["mtcnn", "yunet"])
+def test_detector_is_chosen_by_its_name(command, monkeypatch, option, name):
+    asked = []
+
+    def make_detector(name):
+        asked.append(name)
+        return detect
+
+    monkeypatch.setattr("kerasfer.predict.make_detector", make_detector)
+    assert command(option, name, bad=False).exit_code == 0
+    assert asked == [name]
+
+
+def test_unknown_detector_is_refused(command):
+    result = command("--detector", "haar")
+    assert result.exit_code == 2
+    assert "'haar' is not one of 'mtcnn', 'yunet', 'none'" in result.stderr
 
 
 def test_batch_goes_on_after_a_bad_picture_and_fails_at_the_end(command):

@@ -12,7 +12,7 @@ from kerasfer.models import build_model
 from kerasfer.recipe import load_recipe
 from kerasfer.tables.cells import load_table
 from kerasfer.train import train
-from kerasfer.train.stages import set_trainable
+from kerasfer.train.stages import check_warmup
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -36,7 +36,7 @@ def test_recipe_builds(path, offline):
     model = build_model(recipe.model.name, ("happy", "sad", "calm"), size, **options)
     assert model.input_shape == (None, size, size, 3)
     assert model.output_shape == (None, 3)
-    set_trainable(model, recipe, alone=recipe.train.warmup_epochs > 0)
+    check_warmup(model, recipe.train)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -5,12 +5,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from kerasfer.errors import RunError
+from kerasfer.errors import KerasferError, RunError
 from kerasfer.evaluate.metrics import classification_metrics
 from kerasfer.report import write_folds_report, write_report
 
 EVIL = "<script>alert('a')</script>"
 RECIPE = """name: fer2013_obsr
+data: {name: fer2013}
 description: As published.
 reproduces: {paper: obsr, table: 3, row: OBSR-Net, accuracy: 77.65}
 model: {name: obsr}
@@ -70,18 +71,18 @@ class Balance(HTMLParser):
 def test_says_what_ran_how_well_and_beside_the_paper(tmp_path):
     html, text = read_page(write_report(write_run(tmp_path / "run")))
     assert "75.00 %" in text
-    assert "65.7 % – 82.5 % with 95 % confidence, 100 pictures" in text  # Wilson, 75 of 100
+    assert "65.7 % – 82.5 % (95 % interval), 100 pictures" in text  # Wilson, 75 of 100
     assert "Macro recall" in text
     assert "77.65 %" in text
-    assert "ours is 2.65 points lower" in text
+    assert "this run: 2.65 points lower" in text
     assert "Table 3, OBSR-Net" in text
     assert "lies inside the 95 % interval" in text
     assert "1 h 2 min" in text
     assert "jax 0.10.2" in text
-    assert "Epoch 2 is the best by val_loss" in text
-    assert "leaks" not in text
+    assert "Epoch 2 is the best epoch by val_loss" in text
+    assert "Data leakage" not in text
     assert html.count("data:image/svg+xml;base64,") == 2  # no learning rate was recorded
-    assert RECIPE.splitlines()[2] in html
+    assert "row: OBSR-Net" in html
 
 
 def test_a_paper_outside_the_interval_is_said_to_be(tmp_path):
@@ -103,7 +104,7 @@ def test_is_whole_in_itself(tmp_path):
         for shape in (picture, picture[..., 0], np.repeat(picture, 10, axis=0))
     ]
     html, text = read_page(write_report(write_run(tmp_path / "run"), mistakes=mistakes))
-    assert "sad, taken for angry 99 % a.png" in text
+    assert "sad, predicted as angry 99 % a.png" in text
     assert html.count("data:image/png;base64,") == 3
     assert "://" not in html
     assert "<script" not in html
@@ -115,16 +116,17 @@ def test_is_whole_in_itself(tmp_path):
 
 def test_heat_maps_of_the_run_are_inside_the_page(tmp_path):
     folder = write_run(tmp_path / "run")
-    assert "What the model looks at" not in read_page(write_report(folder))[1]
+    assert "Heat maps" not in read_page(write_report(folder))[1]
     (folder / "heat_maps.png").write_bytes(b"drawn")
     html, text = read_page(write_report(folder))
-    assert "What the model looks at" in text
+    assert "Heat maps" in text
     assert 'src="data:image/png;base64,ZHJhd24="' in html
 
 
 def test_text_of_users_is_escaped(tmp_path):
     run_dir = write_run(tmp_path / "run", names=(EVIL, "b"), full=False)
-    (run_dir / "recipe.yaml").write_text(f'description: "{EVIL}"\n')
+    recipe = RECIPE.replace("As published.", f'"{EVIL}"')
+    (run_dir / "recipe.yaml").write_text(recipe)
     mistake = {"id": EVIL, "target": EVIL, "prediction": EVIL, "probability": 1.0}
     picture = np.zeros((8, 8), "uint8")
     html, _ = read_page(write_report(run_dir, mistakes=[{"picture": picture, **mistake}]))
@@ -134,33 +136,41 @@ def test_text_of_users_is_escaped(tmp_path):
 
 def test_a_leaking_protocol_is_said_aloud(tmp_path):
     _, text = read_page(write_report(write_run(tmp_path / "a", leaking=True)))
-    assert "This protocol leaks" in text
+    assert "Data leakage" in text
     _, text = read_page(write_report(write_run(tmp_path / "b"), leaking=True))
-    assert "This protocol leaks" in text
+    assert "Data leakage" in text
 
 
 def test_metrics_alone_are_enough(tmp_path):
     html, text = read_page(write_report(write_run(tmp_path / "run", full=False)))
     assert "75.00 %" in text
-    for heading in ("Training", "Beside the paper", "The recipe", "mistakes"):
+    for heading in ("Training", "Comparison with the paper", "The recipe", "Most confident errors"):
         assert heading not in text
     assert "None" not in html
 
 
 def test_a_folder_that_is_no_finished_run_is_one_line(tmp_path):
-    with pytest.raises(RunError, match="to be a finished run with a metrics.json"):
+    with pytest.raises(RunError, match="is not a finished run, since it has no metrics.json"):
         write_report(tmp_path)
     with pytest.raises(RunError, match="finished folds"):
         write_folds_report(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("metrics.json", '{"a'), ("recipe.yaml", "a: ["), ("recipe.yaml", "- a")]
+    ("name", "text"),
+    [
+        ("metrics.json", '{"a'),
+        ("metrics.json", ""),
+        ("environment.json", "[1]"),
+        ("history.csv", "epoch,loss\n1,half\n"),
+        ("recipe.yaml", "a: ["),
+        ("recipe.yaml", "- a"),
+    ],
 )
 def test_a_damaged_file_is_one_line(tmp_path, name, text):
     run_dir = write_run(tmp_path / "run")
     (run_dir / name).write_text(text)
-    with pytest.raises(RunError, match=f"{name} as `kerasfer train` wrote it") as caught:
+    with pytest.raises(KerasferError, match=name) as caught:
         write_report(run_dir)
     assert "\n" not in str(caught.value)
 

@@ -24,10 +24,18 @@ def test_reads_back_what_was_written(tmp_path):
 def test_a_row_is_readable(tmp_path):
     path = tmp_path / "predictions.csv"
     write_predictions(path, ["a.png"], [0], [[0.25, 0.75]], ["happy", "sad"])
+    assert b"\r" not in path.read_bytes()
     assert path.read_text().split() == [
         "id,target,prediction,happy,sad",
         "a.png,happy,sad,0.25,0.75",
     ]
+
+
+def test_a_name_that_is_not_utf8_is_escaped(tmp_path):
+    path = tmp_path / "predictions.csv"
+    name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    write_predictions(path, [name], [0], [[0.25, 0.75]], ["happy", "sad"])
+    assert read_predictions(path).ids == ["caf\\udce9.png"]
 
 
 @pytest.mark.parametrize("text", [None, "", "a,b\n1,2\n", "id,target,prediction,x\n1,y,x,1\n"])

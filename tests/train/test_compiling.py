@@ -4,18 +4,17 @@ import pytest
 import tiny_models
 from keras import ops
 
-from kerasfer.recipe.schema import Optimizer, Recipe
-from kerasfer.train.compiling import OPTIMIZERS, compile_model, make_schedule
+from kerasfer.recipe.schema import Optimizer
+from kerasfer.train.compiling import OPTIMIZERS, compile_model, make_optimizer, make_schedule
 
 CLASSES = ("happy", "sad", "calm")
 
 
-def compiled(model="tiny", alone=False, **optimizer):
-    recipe = Recipe.model_validate(
-        {"data": {"name": "synthetic"}, "model": {"name": model}, "optimizer": optimizer}
-    )
+def compiled(model="tiny", averages=True, **optimizer):
+    settings = Optimizer.model_validate(optimizer)
     model = getattr(tiny_models, model)(CLASSES, 16)
-    compile_model(model, recipe, steps_per_epoch=10, epochs=4, alone=alone)
+    schedule = make_schedule(settings, steps_per_epoch=10, epochs=4)
+    compile_model(model, make_optimizer(model, settings, schedule, averages=averages))
     return model
 
 
@@ -73,12 +72,9 @@ def test_cosine_after_a_warmup():
     assert found == pytest.approx([0.01, 0.1, 0.1, 0.05, 0.0], abs=1e-8)
 
 
-def test_the_classifier_alone_is_trained_at_a_constant_rate():
-    optimizer = compiled(
-        name="sgd", learning_rate=0.1, alone=True, ema=0.9, schedule={"name": "cosine"}
-    ).optimizer
-    assert float(ops.convert_to_numpy(optimizer.learning_rate)) == pytest.approx(0.1)
-    assert not optimizer.use_ema
+def test_averages_can_be_left_out():
+    assert compiled(name="sgd", ema=0.9).optimizer.use_ema
+    assert not compiled(name="sgd", ema=0.9, averages=False).optimizer.use_ema
 
 
 def test_decay_spares_scales_shifts_and_the_manifold():

@@ -10,11 +10,11 @@ from kerasfer.models.heads import classify
 from kerasfer.recipe.schema import Distill
 from kerasfer.train.distillation import (
     Distilled,
-    Teacher,
     compare_maps,
     last_maps,
     softened_divergence,
 )
+from kerasfer.train.teachers import Teacher
 
 pytestmark = pytest.mark.usefixtures("seed")
 
@@ -141,7 +141,7 @@ def test_last_maps(model, shape):
 def test_a_model_without_maps():
     inputs = keras.Input((12,))
     student = keras.Model(inputs, classify(inputs, NAMES), name="flat")
-    with pytest.raises(RecipeError, match="compares feature maps, and flat has none. Set it to 0"):
+    with pytest.raises(RecipeError, match="compares feature maps, but flat has none. Set it to 0"):
         last_maps(student)
 
 

@@ -50,6 +50,38 @@ def test_weights_of_a_layer():
         weights_of(model, "spd")
 
 
+def test_two_layers_of_the_same_name():
+    """Two feature extractors have layers of the same names."""
+    inputs = keras.Input((2,))
+    parts = []
+    for number in range(2):
+        inner = keras.Input((2,))
+        part = keras.Model(inner, keras.layers.Dense(3, name="line")(inner), name=f"part_{number}")
+        parts.append(part(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.concatenate(parts)))
+    assert weights_of(model, "line") == [0, 1, 2, 3]
+
+
+def test_a_step_that_float16_skips_has_no_norm(tmp_path, seed):
+    """The rows after it are not shifted."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="line")])
+    inner = recording(keras.optimizers.SGD)(1e-3)
+    inner.record(weights_of(model, "line"), steps=4)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0)
+    model.compile(optimizer, loss=lambda _, y: ops.mean(y))
+    model.optimizer.build(model.trainable_variables)
+    x = np.array([[3.0], [np.inf], [4.0], [5.0]] * 2, "float32")
+    callback = KeepGradientNorms(tmp_path / "gradient_norm.csv")
+    model.fit(x[:4], x[:4], batch_size=1, shuffle=False, epochs=2, verbose=0, callbacks=[callback])
+    norms = read_gradient_norms(callback.path)
+    expected = np.sqrt(np.square([3, np.nan, 4, 5, 3, np.nan, 4, 5]) + 1)
+    assert np.allclose(norms, expected, atol=1e-4, equal_nan=True)
+    with open(callback.path) as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1"] * 4 + ["2"] * 4
+    assert [row["norm"] for row in rows][1] == ""
+
+
 @pytest.fixture
 def recipe(tmp_path, monkeypatch, plain):
     monkeypatch.setitem(MODELS, "tiny_spd", tiny_models.tiny_spd)
@@ -89,5 +121,5 @@ def test_nothing_is_logged_unasked(recipe, tmp_path):
     settings = recipe.train.model_copy(update={"log_gradient_norm": None, "epochs": 1})
     train(recipe.model_copy(update={"train": settings}), output_dir=tmp_path)
     assert not (tmp_path / "tiny" / "gradient_norm.csv").exists()
-    with pytest.raises(RunError, match="Train with train.log_gradient_norm set to the name of a"):
+    with pytest.raises(RunError, match="Train with train.log_gradient_norm set to"):
         read_gradient_norms(tmp_path / "tiny" / "gradient_norm.csv")

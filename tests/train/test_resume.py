@@ -71,19 +71,20 @@ RUNS = {
 }
 MOMENTS = {
     "in an epoch": ("spd", ["step", 5]),
-    "between two epochs": ("spd", ["after", "state.json", 2]),
+    "between two epochs": ("spd", ["after", "epoch_2.npz", 1]),
     "between epoch and checkpoint": ("plain", ["after", "history.csv", 2]),
-    "between best model and state": ("plain", ["after", "model.keras", 1]),
-    "between checkpoint and state": ("plain", ["before", "state.json", 2]),
-    "while judging": ("plain", ["after", "predictions.csv", 1]),
+    "between best model and history": ("plain", ["after", "model.keras", 1]),
+    "before the last checkpoint": ("plain", ["before", "epoch_2.npz", 1]),
+    "during the evaluation": ("plain", ["after", "predictions.csv", 1]),
     "before the end": ("plain", ["before", ".partial.checkpoint", 1]),
-    "at the end": ("plain", ["remove", ".partial.checkpoint", 1]),
+    "before the last checkpoint is kept": ("plain", ["before", "last_epoch.npz", 1]),
+    "after the last checkpoint is kept": ("plain", ["after", "last_epoch.npz", 1]),
     "in the warm-up": ("stages", ["step", 4]),
-    "between the stages": ("stages", ["after", "state.json", 2]),
+    "between the stages": ("stages", ["after", "epoch_2.npz", 1]),
     "in the second stage": ("stages", ["step", 10]),
     "with a loss scale": ("float16", ["step", 4]),
-    "before it stops early": ("early", ["after", "state.json", 2]),
-    "after it stopped early": ("early", ["after", "state.json", 3]),
+    "before it stops early": ("early", ["after", "epoch_2.npz", 1]),
+    "after it stopped early": ("early", ["after", "epoch_3.npz", 1]),
 }
 
 
@@ -135,6 +136,7 @@ def test_killed_and_resumed(ended, moment):
     assert result(folder) == result(place / name / name)
     names = {path.name for path in folder.iterdir()}
     assert not {name for name in names if name.startswith(".") or name == "checkpoint"}
+    assert "last_epoch.npz" in names
 
 
 def test_the_runs_are_what_they_are_meant_to_be(ended):

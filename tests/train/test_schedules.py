@@ -2,7 +2,7 @@ import keras
 import pytest
 from keras import ops
 
-from kerasfer.train.schedules import LinearWarmup
+from kerasfer.optimizers import LinearWarmup
 
 
 def rates(schedule, steps):

@@ -15,6 +15,7 @@ from drawn_video import (
     GREEN,
     RED,
     color_predictor,
+    find_squares,
     frame_of,
     read_video,
     write_video,
@@ -292,6 +293,21 @@ def test_the_command_from_a_model_file_to_a_timeline(tmp_path, tiny_run, film):
     np.testing.assert_allclose(
         [float(rows[0][f"raw_{name}"]) for name in CLASS_NAMES], raw, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("detector", ["mtcnn", "yunet"])
+def test_the_detector_and_the_smallest_face_are_passed_on(tmp_path, film, monkeypatch, detector):
+    made = []
+
+    def make_detector(name, *, min_face):
+        made.append((name, min_face))
+        return find_squares
+
+    monkeypatch.setattr("kerasfer.video.watching.make_detector", make_detector)
+    runtime = color_predictor().runtime
+    summary = watch(runtime, film, tmp_path / "out", faces=detector, min_face=25)
+    assert made == [(detector, 25)]
+    assert summary["num_persons"] == 3
 
 
 def test_the_command_ends_a_broken_video_with_one_line(tmp_path, tiny_run):

@@ -1,38 +1,43 @@
-"""Finds pictures that stand twice in a dataset, pixel by pixel or nearly so.
+"""Finds duplicates among pictures, with identical or similar pixels.
 
-A test picture that was trained on is remembered, not recognised. Faces collected from the web are
-full of them: the same photograph was found by two searches.
+A model that was trained on a test picture can remember its label, so duplicates make the accuracy
+too high. They are common in faces collected from the web, where several searches find the same
+photograph.
 """
 
+import os
 from hashlib import blake2b
 
 import numpy as np
 from PIL import Image
 
-from kerasfer.data.scanning import first_error, scan
+from kerasfer.data.picture_files import FaceInPicture
+from kerasfer.data.pictures import picture_size
+from kerasfer.data.scanning import scan
+from kerasfer.errors import DataError
 
-NEAR = 40  # of 256 bits; see `near_duplicates`
-CANDIDATE = 8  # of the 64 bits that are compared first
-WORDS = 5  # of a hash: one of the 64 bits, four of the 256
-BLOCK = 2048  # pictures compared at a time, with 2048 others: 40 MB
+NEAR = 40  # Of 256 bits; see `near_duplicates`.
+CANDIDATE = 8  # Of the 64 bits that are compared first.
+WORDS = 5  # Of a hash: one of the 64 bits, four of the 256.
+BLOCK = 2048  # Pictures compared at a time with 2048 others, which takes 40 MB.
+_KNOWN = {}  # The digests of files that were decoded before.
 
 
 def exact_duplicates(train, test, *, workers=None):
-    """Tells which test pictures stand in the training set too, identical in every pixel.
+    """Finds the test pictures that are also in the training set, with identical pixels.
 
-    Compared are the decoded pictures, so that a picture saved again without loss is found; grey
-    ones count as RGB with three equal channels. Kept in memory are 16 bytes of each picture.
+    The decoded pictures are compared, so a picture that was saved again without loss is found, and
+    a gray picture equals an RGB picture with three equal channels. Files are decoded only if a
+    picture of the same size is in the other set. 16 bytes of each picture are kept, also for the
+    next call: a file that has not changed is decoded once in the life of the program.
 
     Args:
-        train: `Samples` that were trained on.
-        test: `Samples`.
-        workers: int >= 1, threads that decode; None for the machine's cores, at most 8.
+        train: `Samples` that a model was trained on.
+        test: `Samples`, of the same or another dataset.
+        workers: int >= 1, threads that decode; `None` for the cores of the machine, at most 8.
 
     Returns:
-        bool `(len(test),)`.
-
-    Raises:
-        DataError: a picture cannot be read.
+        bool `(len(test),)`. Pictures that cannot be read are not duplicates.
 
     Example:
 
@@ -41,13 +46,61 @@ def exact_duplicates(train, test, *, workers=None):
     >>> exact_duplicates(samples.take([0, 1, 2]), samples.take([2, 3])).tolist()
     [True, False]
     """
-    trained_on = set(first_error(scan(train, pixel_digest, workers=workers)))
-    digests = first_error(scan(test, pixel_digest, workers=workers))
-    return np.fromiter((digest in trained_on for digest in digests), dtype=bool, count=len(test))
+    trained_on = _digests(train, _sizes(test), workers)
+    tested = _digests(test, _sizes(train), workers)
+    known = {digest for digest in trained_on if digest is not None}
+    return np.array([digest in known for digest in tested], dtype=bool)
+
+
+def _sizes(samples):
+    """Returns the sizes of all pictures, in either orientation."""
+    if isinstance(samples.pictures, np.ndarray):
+        height, width = samples.pictures.shape[1:3]
+        return {(width, height), (height, width)}
+    sizes = {picture_size(path) for path in samples.pictures} - {None}
+    return sizes | {size[::-1] for size in sizes}
+
+
+def _digests(samples, sizes, workers):
+    """Lists the digest of each picture with one of these sizes, and `None` for the others."""
+    digests, keys, left = [None] * len(samples), [None] * len(samples), []
+    files = not isinstance(samples.pictures, np.ndarray)
+    for index in range(len(samples)):
+        if files:
+            picture = samples.pictures[index]
+            if picture_size(picture) not in sizes:
+                continue
+            keys[index] = _file_key(picture)
+        digests[index] = _KNOWN.get(keys[index])
+        if digests[index] is None:
+            left.append(index)
+    left = np.array(left, dtype=int)
+    found = scan(samples.take(left), pixel_digest, workers=workers)
+    for index, digest in zip(left, found, strict=True):
+        if isinstance(digest, DataError):
+            continue
+        digests[index] = digest
+        if keys[index] is not None:
+            _KNOWN[keys[index]] = digest
+    return digests
+
+
+def _file_key(picture):
+    """Identifies a file, or a face in it, as long as it does not change; `None` if it is missing.
+
+    The key is a digest of 16 bytes, since a dataset may have 300,000 files.
+    """
+    path, box = (picture.path, picture.box) if isinstance(picture, FaceInPicture) else (picture, "")
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    facts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, box)
+    return blake2b(repr(facts).encode(), digest_size=16).digest()
 
 
 def pixel_digest(picture):
-    """Sums a uint8 picture up in 16 bytes that differ where any pixel differs."""
+    """Computes 16 bytes that differ if any pixel of two uint8 pictures differs."""
     if picture.ndim == 2:
         picture = np.repeat(picture[..., None], 3, axis=-1)
     digest = blake2b(repr(picture.shape).encode(), digest_size=16)
@@ -56,37 +109,37 @@ def pixel_digest(picture):
 
 
 def perceptual_hash(picture):
-    """Sums a uint8 picture up in bits that stay nearly the same when it is scaled or saved anew.
+    """Computes bits of a uint8 picture that change little when it is scaled or saved again.
 
-    They are ImageHash's `phash`, twice: which of the 8 x 8 lowest frequencies of the grey picture
-    lie above their median, and which of the 16 x 16 lowest.
+    This is `phash` of ImageHash with two sizes: which of the 8 x 8 lowest frequencies of the gray
+    picture are above their median, and which of the 16 x 16 lowest.
 
     Returns:
         uint64 `(5,)`: one word of 64 bits, four words of 256.
     """
-    import imagehash  # and SciPy with it: only who looks for near duplicates waits for them
+    import imagehash  # Slow to import, since it imports SciPy.
 
-    grey = Image.fromarray(picture).convert("L")
-    bits = [imagehash.phash(grey, hash_size=size).hash.ravel() for size in (8, 16)]
+    gray = Image.fromarray(picture).convert("L")
+    bits = [imagehash.phash(gray, hash_size=size).hash.ravel() for size in (8, 16)]
     return np.packbits(np.concatenate(bits)).view("uint64")
 
 
 def near_duplicates(hashes, others=None, *, distance=NEAR):
     """Finds the pairs of pictures whose perceptual hashes differ in few bits.
 
-    Every pair is compared, first by the 64 bits, of which at most 8 may differ, then by the 256:
-    35,711 pictures take three seconds, 287,651 some three minutes. On FER2013, all pairs looked at
-    within 64 of 256 bits showed one photograph, scaled, shifted or with a watermark; among drawn
-    faces, which have fewer details, different ones come as near as 40.
+    Every pair is compared, first by the 64 bits, of which at most 8 may differ, then by the 256
+    bits. 35,711 pictures take three seconds, and 287,651 about three minutes. In a sample of pairs
+    of FER2013 within 64 of 256 bits, all showed the same photograph, scaled, shifted or with a
+    watermark. Synthetic faces have fewer details, and different ones can be as near as 40.
 
     Args:
         hashes: uint64 `(n, 5)`, from `perceptual_hash`.
-        others: uint64 `(m, 5)`; None for the pairs among the n themselves, each once.
-        distance: int >= 0, the largest number of different bits among the 256.
+        others: uint64 `(m, 5)`; `None` for the pairs among the n themselves, each once.
+        distance: int >= 0, the largest number of different bits of the 256.
 
     Returns:
         int `(pairs, 2)`, the indices in `hashes` and in `others`; with `others=None`, the first
-        index is the lower.
+        index is the lower one.
 
     Example:
 

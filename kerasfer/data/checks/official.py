@@ -6,6 +6,8 @@ FER+ by several label rules; `official_counts` takes the nearest.
 
 import numpy as np
 
+from kerasfer.data.samples import WHOLE
+
 OFFICIAL = {
     # dataset: {way to read it: {split: pictures of each class}}
     "affectnet": {
@@ -15,8 +17,8 @@ OFFICIAL = {
         },
     },
     "ckplus": {
-        "ckplus": {"all": (135, 54, 177, 75, 207, 84, 249)},
-        "ckplus with neutral": {"all": (327, 135, 54, 177, 75, 207, 84, 249)},
+        "ckplus": {WHOLE: (135, 54, 177, 75, 207, 84, 249)},
+        "ckplus with neutral": {WHOLE: (327, 135, 54, 177, 75, 207, 84, 249)},
     },
     "fer2013": {
         "fer2013": {
@@ -61,7 +63,7 @@ def official_counts(name, counts):
 
     Args:
         name: the dataset.
-        counts: `{split: pictures of each class}`, with the split `"all"` where there are none.
+        counts: `{split: pictures of each class}`, with the split `"whole"` if there are none.
 
     Returns:
         The way to read the dataset that they belong to, and the official `{split: tuple}`; or
@@ -69,7 +71,7 @@ def official_counts(name, counts):
 
     Example:
 
-    >>> official_counts("ckplus", {"all": [135, 54, 177, 75, 207, 84, 240]})[0]
+    >>> official_counts("ckplus", {"whole": [135, 54, 177, 75, 207, 84, 240]})[0]
     'ckplus'
     """
     classes = len(next(iter(counts.values())))

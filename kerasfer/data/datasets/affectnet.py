@@ -1,20 +1,21 @@
-"""AffectNet: 291,651 faces from the web, judged by one person each (Mollahosseini et al., 2017).
+"""AffectNet: 291,651 faces from the web, labeled by one person each (Mollahosseini et al., 2017).
 
-IEEE Transactions on Affective Computing. Classes in the order of the release: 0 neutral, 1 happy,
-2 sad, 3 surprise, 4 fear, 5 disgust, 6 anger, 7 contempt. Faces with the codes 8 none, 9 uncertain
-and 10 no-face are left out. The test pictures were never published: as in the papers, the release's
-validation pictures are the test split, and the protocol draws validation from training.
+IEEE Transactions on Affective Computing. The classes have the order of the release: 0 neutral,
+1 happy, 2 sad, 3 surprise, 4 fear, 5 disgust, 6 anger, 7 contempt. Faces with the codes 8 none,
+9 uncertain and 10 no-face are left out. The test pictures were never published. As in the papers,
+the validation pictures of the release are the test split, and the protocol draws the validation
+split from train.
 
-Either release is read, the first that is found:
+Two releases are supported, and the first one found is loaded:
 
     2017  affectnet/Manually_Annotated_file_lists/training.csv, validation.csv
-          affectnet/Manually_Annotated_Images/<folder>/<picture>   cut out by the list's face box
+          affectnet/Manually_Annotated_Images/<folder>/<picture>   cropped by the face box
     2021  affectnet/train_set/images/<id>.jpg, affectnet/train_set/annotations/<id>_exp.npy
           affectnet/val_set/...
 """
 
-import csv
 import os
+import tokenize
 from array import array
 from functools import lru_cache
 from io import BytesIO
@@ -22,42 +23,50 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasfer.data.listing import SUFFIXES
 from kerasfer.data.picture_files import Names, PictureFiles
-from kerasfer.data.pictures import SUFFIXES
-from kerasfer.data.samples import Samples, one_hot
+from kerasfer.data.samples import Samples, one_hot, source_of
+from kerasfer.data.text_files import read_rows
 from kerasfer.errors import DataError, RecipeError
+from kerasfer.text import printable
 
 CLASS_NAMES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
-LAST_CODE = 10  # no-face
+LAST_CODE = 10  # No face.
 LISTS = Path("Manually_Annotated_file_lists")
 PICTURES = Path("Manually_Annotated_Images")
 LIST_FILES = {"validation.csv": "test", "training.csv": "train"}
-SETS = {"val_set": "test", "train_set": "train"}
+HALVES = {"val_set": "test", "train_set": "train"}
 COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "expression")
-MOST_BYTES = 4096  # of a label file, which has some 130
+MOST_BYTES = 4096  # A label file has about 130.
+MOST_PIXELS = 2**24  # Larger numbers in a face box are damaged.
+# What NumPy raises on damaged files.
+NPY_ERRORS = (
+    *(OSError, ValueError, TypeError, EOFError, OverflowError, SyntaxError, LookupError),
+    *(MemoryError, RecursionError, tokenize.TokenError),
+)
 RELEASES = (2017, 2021)
 SOURCE = "http://mohammadmahoor.com/affectnet/"
 
 
 def load(data_dir, *, release=None):
-    """Lists AffectNet's manually annotated faces from `data_dir`/affectnet.
+    """Lists the manually annotated faces of AffectNet from `data_dir`/affectnet.
 
-    No picture is opened, and what is kept of each is its name, its face box and its label: 287,651
-    of them take some 70 MB.
+    No picture is opened. The name, face box and label of each picture are kept, about 70 MB for
+    287,651 of them.
 
     Args:
-        data_dir: the folder that holds the datasets.
-        release: 2017 or 2021; None for the one that is there, of both the older one, whose pictures
-            have the names that lists of occluded and turned faces use.
+        data_dir: The folder that holds the datasets.
+        release: 2017 or 2021; `None` for the one that is found. If both are, it is 2017, whose file
+            names are used by the lists of occluded and turned faces.
 
     Returns:
         `Samples` with the splits train and test, and pictures as files. Pictures without a label
-        file are left out, and of rows that name a picture again the first counts, those of the
-        test split before the others.
+        file are left out. If several rows name the same picture, the first one is used, and rows of
+        the test split precede the others.
 
     Raises:
-        RecipeError: no such release.
-        DataError: the release is missing or damaged; the message names the line or file.
+        RecipeError: If the release is unknown.
+        DataError: If the release is missing or damaged. The message names the line or file.
     """
     if release not in (None, *RELEASES):
         raise RecipeError(f"data.release must be one of {RELEASES}. Received: {release!r}.")
@@ -83,7 +92,7 @@ def _load_2017(folder):
         path = folder / LISTS / file_name
         if not path.is_file():
             raise DataError(f"AffectNet is incomplete: expected {path}. Unpack the release again.")
-        for line, row in _read_rows(path):
+        for line, row in read_rows(path, COLUMNS):
             try:
                 name, box, code = _parse(row)
             except ValueError as error:
@@ -92,10 +101,11 @@ def _load_2017(folder):
                 ) from None
             if code >= len(CLASS_NAMES) or name in names:
                 continue
-            if not os.path.isfile(folder / PICTURES / name):
+            if "\0" in name or not os.path.isfile(folder / PICTURES / name):
                 raise DataError(
-                    f"{path}, line {line}: expected the picture {folder / PICTURES / name}, which "
-                    "does not exist. Unpack the release again."
+                    f"{path}, line {line}: expected the picture "
+                    f"{printable(folder / PICTURES / name)[:300]}, which does not exist. Unpack "
+                    "the release again."
                 )
             names[name] = None
             boxes.extend(box)
@@ -103,48 +113,48 @@ def _load_2017(folder):
         splits += [split] * (len(names) - len(splits))
     names = Names(names)
     boxes = np.frombuffer(boxes, dtype="int32").reshape(-1, 4)
-    return _samples(PictureFiles(folder / PICTURES, names, boxes), targets, splits)
+    return _samples(PictureFiles(folder / PICTURES, names, boxes), targets, splits, folder, 2017)
 
 
 def _load_2021(folder):
     names, targets, splits = [], bytearray(), []
-    for set_name, split in SETS.items():
-        labels = folder / set_name / "annotations"
-        for part in (folder / set_name / "images", labels):
+    for half, split in HALVES.items():
+        labels = folder / half / "annotations"
+        for part in (folder / half / "images", labels):
             if not part.is_dir():
                 raise DataError(
                     f"AffectNet is incomplete: expected {part}. Unpack the release again."
                 )
         with os.scandir(labels) as entries:
-            labelled = {
+            labeled = {
                 entry.name.removesuffix("_exp.npy")
                 for entry in entries
                 if entry.name.endswith("_exp.npy") and not entry.name.startswith(".")
             }
-        with os.scandir(folder / set_name / "images") as entries:
+        with os.scandir(folder / half / "images") as entries:
             file_names = sorted((entry.name for entry in entries), key=_number)
         for name in file_names:
             stem, suffix = os.path.splitext(name)
-            if stem not in labelled or suffix.lower() not in SUFFIXES:
+            if stem not in labeled or suffix.lower() not in SUFFIXES:
                 continue
-            labelled.remove(stem)
+            labeled.remove(stem)
             code = _read_code(labels / f"{stem}_exp.npy")
             if code < len(CLASS_NAMES):
-                names.append(f"{set_name}/images/{name}")
+                names.append(f"{half}/images/{name}")
                 targets.append(code)
-        if labelled:
+        if labeled:
             raise DataError(
-                f"{folder / set_name / 'images'} lacks {len(labelled):,} of the pictures that "
-                f"annotations/ labels, {min(labelled)}.jpg among them. Unpack the release again."
+                f"{folder / half / 'images'} lacks {len(labeled):,} of the pictures that "
+                f"annotations/ labels, {min(labeled)}.jpg among them. Unpack the release again."
             )
         splits += [split] * (len(names) - len(splits))
-    return _samples(PictureFiles(folder, names), targets, splits)
+    return _samples(PictureFiles(folder, names), targets, splits, folder, 2021)
 
 
-def _samples(pictures, targets, splits):
+def _samples(pictures, targets, splits, folder, release):
     if not splits:
         raise DataError(
-            f"{pictures.folder} holds no labelled face of the eight expressions. "
+            f"{pictures.folder} holds no labeled face of the eight expressions. "
             "Unpack the release again."
         )
     return Samples(
@@ -154,27 +164,12 @@ def _samples(pictures, targets, splits):
         labels=one_hot(np.frombuffer(targets, dtype="uint8"), len(CLASS_NAMES)),
         ids=pictures.names,
         splits=np.array(splits),
+        source=source_of(folder.resolve(), release=release),
     )
 
 
-def _read_rows(path):
-    """Yields (line number, the fields of `COLUMNS`) of a list, one row at a time."""
-    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-        rows = csv.reader(file, skipinitialspace=True)
-        header = [name.strip() for name in next(rows, ())]
-        if missing := [name for name in COLUMNS if name not in header]:
-            raise DataError(f"{path} lacks the columns {', '.join(missing)}. Found: {header}.")
-        places = [header.index(name) for name in COLUMNS]
-        for row in rows:
-            if row:
-                yield (
-                    rows.line_num,
-                    [row[place].strip() if place < len(row) else "" for place in places],
-                )
-
-
 def _parse(row):
-    """Turns the fields of a row into name, box and code."""
+    """Parses the fields of a row: name, box and code."""
     name, *numbers = row
     if not name:
         raise ValueError("the picture's path is missing")
@@ -182,20 +177,22 @@ def _parse(row):
         *box, code = (int(float(number)) for number in numbers)
     except (ValueError, OverflowError):
         raise ValueError(
-            f"{', '.join(COLUMNS[1:])} must be numbers, got {', '.join(numbers)!r}"
+            f"{', '.join(COLUMNS[1:])} must be numbers, got {', '.join(numbers)[:80]!a}"
         ) from None
     if not 0 <= code <= LAST_CODE:
         raise ValueError(f"expression must be 0 to {LAST_CODE}, got {code}")
+    if not all(abs(number) < MOST_PIXELS for number in box):
+        raise ValueError(f"the face box must be in pixels, got {box}")
     return name.replace("\\", "/"), box, code
 
 
 def _read_code(path):
-    """Reads the expression of one face: an array of one number, or of one number's letters."""
+    """Reads the expression of one face, an array of one number or of its digits."""
     try:
         with open(path, "rb") as file:
             code = _decode(file.read(MOST_BYTES))
-    except (OSError, ValueError, TypeError, EOFError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:120]
+    except NPY_ERRORS as error:
+        reason = printable(" ".join(str(error).split())[:120])
         raise DataError(
             f"{path} cannot be read as one number: {reason}. Unpack the release again."
         ) from error
@@ -209,7 +206,7 @@ def _read_code(path):
 
 @lru_cache(maxsize=256)
 def _decode(content):
-    # 290,000 files have a dozen different contents: so loading takes seconds, not a minute.
+    # 290,000 files have a dozen different contents, so this takes seconds instead of a minute.
     return int(float(np.load(BytesIO(content), allow_pickle=False).item()))
 
 

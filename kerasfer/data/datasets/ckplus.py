@@ -1,52 +1,58 @@
-"""CK+: 327 labelled sequences from neutral to the peak of an expression, 118 persons.
+"""CK+: 327 labeled sequences from neutral to the peak of an expression, 118 persons.
 
-Lucey et al., CVPR Workshops 2010. Classes in the order of the release's codes, from 1: anger,
-contempt, disgust, fear, happy, sadness, surprise; with `neutral=True`, neutral (code 0) before
-them. The last three frames of a sequence carry its label, the first may serve as neutral.
+Lucey et al., CVPR Workshops 2010. The classes have the order of the release's codes, from 1: anger,
+contempt, disgust, fear, happy, sadness, surprise. With `neutral=True`, neutral (code 0) precedes
+them. The label of a sequence applies to its last three frames, and the first frame can serve as
+neutral.
 
-Either release is read, the first that is found:
+Two releases are supported, and the first one found is loaded:
 
     ckplus/cohn-kanade-images/S005/001/S005_001_00000011.png
     ckplus/Emotion/S005/001/S005_001_00000011_emotion.txt      "   3.0000000e+00"
 
     ckplus/CK+48/<class>/S010_004_00000017.png                 (also CK+48/ or ckplus/<class>/)
 
-The default protocol is `subjects`: frames of one sequence are all but identical, so a random split
-over frames measures nothing (see `kerasfer.data.protocols`).
+The default protocol is `subjects`. Frames of one sequence are nearly identical, so the accuracy of
+a random split over frames is not meaningful (see `kerasfer.data.protocols`).
 """
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 
-from kerasfer.data.pictures import list_class_folders, list_pictures
-from kerasfer.data.samples import Samples, one_hot
+from kerasfer.data.layout import FolderLayout
+from kerasfer.data.listing import list_class_folders, list_pictures
+from kerasfer.data.samples import Samples, one_hot, source_of
+from kerasfer.data.text_files import read_text
 from kerasfer.errors import DataError
 
 CLASS_NAMES = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 PEAK_FRAMES = 3
 FRAME_NAME = re.compile(r"(S\d+)_(\d+)_(\d+)$")
+OFFICIAL = ("cohn-kanade-images", "Emotion")
 SOURCE = "https://www.jeffcohn.net/Resources/"
 
 
 def load(data_dir, *, neutral=False):
-    """Reads CK+ from `data_dir`/ckplus: the official release, or CK+48.
+    """Loads CK+ from `data_dir`/ckplus: the official release, or CK+48.
 
     Args:
-        data_dir: the folder that holds the datasets.
-        neutral: whether the first frame of each labelled sequence is added as the class neutral.
-            Only the official release has first frames.
+        data_dir: The folder that holds the datasets.
+        neutral: Whether to add the first frame of each labeled sequence as the class neutral. Only
+            the official release has first frames.
 
     Returns:
-        `Samples` with subjects, such as `"S005"`, and pictures as paths. Sequences without a
-        label are left out.
+        `Samples` with subjects, such as `"S005"`, and pictures as paths. Sequences without a label
+        are left out.
 
     Raises:
-        DataError: no release is there, or it is incomplete; the message names the file.
+        DataError: If no release is found or it is incomplete. The message names the file.
     """
     folder = Path(data_dir) / "ckplus"
-    if (folder / "cohn-kanade-images").is_dir() and (folder / "Emotion").is_dir():
+    official = all((folder / part).is_dir() for part in OFFICIAL)
+    if official:
         frames = _read_official(folder, neutral)
     else:
         classes = _find_class_folders(folder)
@@ -61,7 +67,7 @@ def load(data_dir, *, neutral=False):
             for path in list_pictures(class_folder)
         ]
     if not frames:
-        raise DataError(f"{folder} holds no labelled pictures. Unpack the release again.")
+        raise DataError(f"{folder} holds no labeled pictures. Unpack the release again.")
     pictures, targets, ids = zip(*frames, strict=True)
     class_names = ("neutral", *CLASS_NAMES) if neutral else CLASS_NAMES
     return Samples(
@@ -72,11 +78,50 @@ def load(data_dir, *, neutral=False):
         ids=list(ids),
         subjects=np.array([_subject(path) for path in pictures]),
         protocol="subjects",
+        source=source_of(folder.resolve(), neutral=neutral),
+        layout=CKPlusLayout(data_dir, official),
     )
 
 
+class CKPlusLayout(FolderLayout):
+    """Lays a prepared copy out as the release, whose file names hold subject and sequence.
+
+    Args:
+        data_dir: The folder that holds the datasets.
+        official: Whether this is the official release, whose copy includes the label files and the
+            first frames, so that it can be loaded with and without neutral.
+    """
+
+    def __init__(self, data_dir, official):
+        self.data_dir = Path(data_dir)
+        self.official = official
+        self.needs_all_pictures = official  # A sequence is labeled by the position of its frames.
+
+    def complete(self, samples):
+        return load(self.data_dir, neutral=True) if self.official else samples
+
+    def paths(self, samples):
+        return [path.relative_to(self.data_dir).as_posix() for path in samples.pictures]
+
+    def ids(self, samples):
+        return samples.ids
+
+    def copy_labels(self, samples, output_dir):
+        if not self.official:
+            return
+        for sequence in {path.parent for path in samples.pictures}:
+            labels = self.data_dir / "ckplus" / "Emotion" / Path(*sequence.parts[-2:])
+            for path in labels.glob("*_emotion.txt"):
+                copy = Path(output_dir) / path.relative_to(self.data_dir)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+
+    def how_to_train(self, output_dir):
+        return f"--set data.name=ckplus --data-dir {output_dir}"
+
+
 def _read_official(folder, neutral):
-    """Lists (path, target, id) of the frames that the official release labels."""
+    """Lists (path, target, id) of the labeled frames of the official release."""
     first_code = 0 if neutral else 1
     frames = []
     for label_path in sorted((folder / "Emotion").glob("S*/*/*_emotion.txt")):
@@ -89,16 +134,16 @@ def _read_official(folder, neutral):
                 f"{sequence_folder} must hold the frames that {label_path.name} labels, at least "
                 f"{PEAK_FRAMES}. Found: {len(paths)}. Unpack the release again."
             )
-        labelled = [(path, code) for path in paths[-PEAK_FRAMES:] if code >= first_code]
+        labeled = [(path, code) for path in paths[-PEAK_FRAMES:] if code >= first_code]
         if neutral and len(paths) > PEAK_FRAMES:
-            labelled.insert(0, (paths[0], 0))
-        for path, path_code in labelled:
+            labeled.insert(0, (paths[0], 0))
+        for path, path_code in labeled:
             frames.append((path, path_code - first_code, f"{subject}/{sequence}/{path.name}"))
     return frames
 
 
 def _read_code(path):
-    text = path.read_text(encoding="utf-8", errors="replace").strip()
+    text = read_text(path).strip()
     try:
         code = float(text)
     except ValueError:
@@ -134,7 +179,7 @@ def _subject(path):
     match = FRAME_NAME.match(path.stem)
     if not match:
         raise DataError(
-            f"{path}: the file name must tell subject, sequence and frame, such as "
+            f"{path}: the file name must contain subject, sequence and frame, such as "
             "S005_001_00000011.png. Unpack the release again."
         )
     return match.group(1)

@@ -1,21 +1,21 @@
-"""FER+: the faces of FER2013, judged again by ten persons each (Barsoum et al., ICMI 2016).
+"""FER+: the faces of FER2013, labeled again by ten persons each (Barsoum et al., ICMI 2016).
 
-Classes in the order of the release: 0 neutral, 1 happiness, 2 surprise, 3 sadness, 4 anger,
+The classes have the order of the release: 0 neutral, 1 happiness, 2 surprise, 3 sadness, 4 anger,
 5 disgust, 6 fear, 7 contempt; the columns unknown and NF (no face) follow.
 
     ferplus/fer2013new.csv   Usage,Image name,neutral,...,contempt,unknown,NF
-    fer2013/fer2013.csv      the pictures; it may also lie in ferplus/
+    fer2013/fer2013.csv      the pictures; it may also be in ferplus/
 
-The two files are joined by row order: the numbers in `Image name` have gaps.
+The two files are joined by row order, because the numbers in `Image name` have gaps.
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
 from kerasfer.data.datasets import fer2013
-from kerasfer.data.samples import Samples, one_hot
+from kerasfer.data.samples import Samples, one_hot, source_of
+from kerasfer.data.text_files import read_rows
 from kerasfer.errors import DataError, RecipeError
 
 CLASS_NAMES = (
@@ -29,27 +29,28 @@ CLASS_NAMES = (
     "contempt",
 )
 VOTE_COLUMNS = (*CLASS_NAMES, "unknown", "NF")
+MOST_VOTES = 1000  # Of a class; the release has ten per picture.
 SOURCE = "https://github.com/microsoft/FERPlus"
 
 
 def load(data_dir, *, labels="argmax8"):
-    """Reads FER+ from `data_dir`/ferplus, and its pictures from FER2013's CSV file.
+    """Loads FER+ from `data_dir`/ferplus, and its pictures from the CSV file of FER2013.
 
     Args:
-        data_dir: the folder that holds the datasets.
-        labels: how ten votes become a label. `"argmax8"`: the most voted of the eight
-            expressions, as the SPD-Attention paper's "most votes"; of tied ones the first in
-            the class order. `"majority"`: the authors' rule: single votes are dropped, and the
-            winner must have more than half of the votes left, those for unknown and NF
-            included, and be an expression. `"probability"`: soft labels, each expression's
-            share of the votes, for the same pictures as argmax8.
+        data_dir: The folder that holds the datasets.
+        labels: How ten votes become a label. `"argmax8"`: the expression with the most votes of
+            the eight, as in the SPD-Attention paper; of tied ones the first in the order of the
+            classes. `"majority"`: the rule of the authors. Single votes are dropped, and the
+            winner must be an expression and have more than half of the remaining votes, including
+            those for unknown and NF. `"probability"`: soft labels, the share of the votes of each
+            expression, for the same pictures as argmax8.
 
     Returns:
-        `Samples` with the official splits. Pictures that the rule gives no label are left out.
+        `Samples` with the official splits. Pictures without a label under the rule are left out.
 
     Raises:
-        RecipeError: no such rule.
-        DataError: a file is missing or damaged, or the two do not belong together.
+        RecipeError: If the rule is unknown.
+        DataError: If a file is missing or damaged, or the two do not belong together.
     """
     if labels not in LABEL_RULES:
         raise RecipeError(
@@ -63,7 +64,7 @@ def load(data_dir, *, labels="argmax8"):
         )
     pictures_path = _find_pictures(Path(data_dir))
     usages, names, votes = _read_votes(path)
-    pictures, _, picture_usages = fer2013.read_csv(pictures_path)
+    pictures, _, picture_usages, notes = fer2013.read_csv(pictures_path)
     if usages != picture_usages:
         raise DataError(
             f"{path} and {pictures_path} must have the same rows in the same order. Found "
@@ -80,50 +81,49 @@ def load(data_dir, *, labels="argmax8"):
         labels=shares[kept].astype("float32"),
         ids=[names[index] for index in kept],
         splits=np.array([fer2013.USAGES[usages[index]] for index in kept]),
+        source=source_of(path.resolve(), labels=labels),
+        notes=tuple(notes),
     )
 
 
 def _find_pictures(data_dir):
-    candidates = [
-        data_dir / folder / name for folder in ("fer2013", "ferplus") for name in fer2013.CSV_NAMES
-    ]
-    for path in candidates:
-        if path.is_file():
+    for folder in ("fer2013", "ferplus"):
+        if path := fer2013.find_csv(data_dir / folder):
             return path
     raise DataError(
-        f"FER+ has labels only and takes its pictures from FER2013. Expected {candidates[0]} or "
-        f"{candidates[2]}. Get it from {fer2013.SOURCE}."
+        "FER+ has labels only and takes its pictures from FER2013. Expected "
+        f"{data_dir / 'fer2013' / 'fer2013.csv'} or {data_dir / 'ferplus' / 'fer2013.csv'}. Get it "
+        f"from {fer2013.SOURCE}."
     )
 
 
 def _read_votes(path):
     """Reads fer2013new.csv: usages and names, lists of n, and votes, float64 `(n, 10)`."""
     usages, names, votes, taken = [], [], [], {path.name}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file, skipinitialspace=True)
-        missing = {"Usage", "Image name", *VOTE_COLUMNS} - {
-            name.strip() for name in rows.fieldnames or ()
-        }
-        if missing:
-            raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}.")
-        rows.fieldnames = [name.strip() for name in rows.fieldnames]
-        for row in rows:
-            try:
-                votes.append([int(row[name]) for name in VOTE_COLUMNS])
-            except (TypeError, ValueError):
-                raise DataError(
-                    f"{path}, line {rows.line_num}: expected {len(VOTE_COLUMNS)} whole numbers of "
-                    "votes. The file is damaged: get the release again."
-                ) from None
-            usages.append(row["Usage"].strip())
-            # Pictures without a face have no name, and a few names occur twice.
-            name = row["Image name"].strip() or path.name
-            names.append(f"{name}:{rows.line_num}" if name in taken else name)
-            taken.add(name)
+    remedy = "The file is damaged: get the release again."
+    rows = read_rows(path, ("Usage", "Image name", *VOTE_COLUMNS), remedy)
+    for line, (usage, name, *numbers) in rows:
+        try:
+            votes.append([int(number) for number in numbers])
+        except ValueError:
+            raise DataError(
+                f"{path}, line {line}: expected {len(VOTE_COLUMNS)} whole numbers of votes. "
+                f"{remedy}"
+            ) from None
+        if usage not in fer2013.USAGES or min(votes[-1]) < 0 or max(votes[-1]) > MOST_VOTES:
+            raise DataError(
+                f"{path}, line {line}: expected one of {', '.join(fer2013.USAGES)} and votes from "
+                f"0 to {MOST_VOTES}, got {usage[:40]!a} and {votes[-1]}. {remedy}"
+            )
+        usages.append(usage)
+        # Pictures without a face have no name, and a few names occur twice.
+        name = name or path.name
+        names.append(f"{name}:{line}" if name in taken else name)
+        taken.add(name)
     return usages, names, np.array(votes, dtype="float64").reshape(-1, len(VOTE_COLUMNS))
 
 
-# Each rule: votes (n, 10) -> labels (n, 8), where a row of zeros means "no label".
+# Each rule maps votes (n, 10) to labels (n, 8). A row of zeros means no label.
 
 
 def _argmax8(votes):

@@ -1,10 +1,9 @@
 """RAF-DB, the basic expressions: 15,339 faces from the web (Li et al., CVPR 2017).
 
-Classes in the order of the release's codes, from 1: surprise, fear, disgust, happiness, sadness,
-anger, neutral. The release has no validation split: the protocol draws one from the training
-pictures.
+The classes have the order of the release's codes, from 1: surprise, fear, disgust, happiness,
+sadness, anger, neutral. The release has no validation split, so the protocol draws one from train.
 
-    rafdb/EmoLabel/list_patition_label.txt      train_00001.jpg 5    (the name is the release's)
+    rafdb/EmoLabel/list_patition_label.txt      train_00001.jpg 5    (spelled as in the release)
     rafdb/Image/aligned/train_00001_aligned.jpg
 """
 
@@ -15,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from kerasfer.data.picture_files import Names, PictureFiles
-from kerasfer.data.samples import Samples, one_hot
+from kerasfer.data.samples import Samples, one_hot, source_of
+from kerasfer.data.text_files import read_text
 from kerasfer.errors import DataError
 
 CLASS_NAMES = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
@@ -26,17 +26,17 @@ SOURCE = "http://www.whdeng.cn/RAF/model1.html"
 
 
 def load(data_dir):
-    """Reads RAF-DB's basic set from `data_dir`/rafdb, its aligned faces of 100 x 100.
+    """Loads the basic set of RAF-DB from `data_dir`/rafdb, with the aligned faces of 100 x 100.
 
     Args:
-        data_dir: the folder that holds the datasets.
+        data_dir: The folder that holds the datasets.
 
     Returns:
         `Samples` with the splits train and test, and pictures as files. Ids are the names in the
         label file, such as `"test_0001.jpg"`.
 
     Raises:
-        DataError: the release is missing or damaged; the message names the line or file.
+        DataError: If the release is missing or damaged. The message names the line or file.
     """
     folder = Path(data_dir) / "rafdb"
     path = folder / LABELS
@@ -61,13 +61,14 @@ def load(data_dir):
         labels=one_hot(targets, len(CLASS_NAMES)),
         ids=Names(names),
         splits=np.array(splits),
+        source=source_of(folder.resolve()),
     )
 
 
 def _read_labels(path):
     """Reads the label file: names, class indices and splits, three lists of n."""
     labels = {}
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    text = read_text(path)
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -75,13 +76,13 @@ def _read_labels(path):
         if not match or not 1 <= int(match["code"]) <= len(CLASS_NAMES):
             raise DataError(
                 f"{path}, line {number}: expected a picture and a code from 1 to "
-                f"{len(CLASS_NAMES)}, such as 'train_00001.jpg 5'. Found: {line.strip()[:60]!r}. "
+                f"{len(CLASS_NAMES)}, such as 'train_00001.jpg 5'. Found: {line.strip()[:60]!a}. "
                 "Unpack the release again."
             )
         name, target = match["name"], int(match["code"]) - 1
         if labels.setdefault(name, target) != target:
             raise DataError(
-                f"{path}, line {number}: {name} has another class than in a line before. "
+                f"{path}, line {number}: {name} has another class than in an earlier line. "
                 "Unpack the release again."
             )
     if not labels:
@@ -91,6 +92,6 @@ def _read_labels(path):
 
 
 def _aligned(name):
-    """`train_00001.jpg` in the label file is the picture `train_00001_aligned.jpg`."""
+    """Returns the file of a name in the label file: `train_00001_aligned.jpg`, in lower case."""
     stem, suffix = os.path.splitext(name)
     return f"{stem}_aligned{suffix}".lower()

@@ -1,8 +1,9 @@
-"""SFEW 2.0: 1,394 faces from films, cut out and aligned (Dhall et al., ICCV Workshops 2011).
+"""SFEW 2.0: 1,394 faces from films, cropped and aligned (Dhall et al., ICCV Workshops 2011).
 
-Classes in alphabetical order, as the release's folders: angry, disgust, fear, happy, neutral, sad,
-surprise. The labels of the test pictures were never published: as in the papers, the release's
-validation pictures are the test split, and the protocol draws validation from training.
+The classes are in alphabetical order, as the folders of the release: angry, disgust, fear, happy,
+neutral, sad, surprise. The labels of the test pictures were never published. As in the papers, the
+validation pictures of the release are the test split, and the protocol draws the validation split
+from train.
 
     sfew/Train_Aligned_Faces/Angry/*.png        (also Train_Aligned_Faces_new/)
     sfew/Val_Aligned_Faces/Angry/*.png          (also Val_Aligned_Faces_new/)
@@ -13,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from kerasfer.data.datasets import rafdb
-from kerasfer.data.pictures import list_class_folders, list_pictures
-from kerasfer.data.samples import Samples, one_hot
+from kerasfer.data.listing import list_class_folders, list_pictures
+from kerasfer.data.samples import Samples, one_hot, source_of
 from kerasfer.errors import DataError
 
 CLASS_NAMES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -25,18 +26,19 @@ SOURCE = "https://users.cecs.anu.edu.au/~few_group/AFEW.html"
 
 
 def load(data_dir, *, with_rafdb=False):
-    """Reads SFEW 2.0's aligned faces from `data_dir`/sfew.
+    """Loads the aligned faces of SFEW 2.0 from `data_dir`/sfew.
 
     Args:
-        data_dir: the folder that holds the datasets.
-        with_rafdb: whether RAF-DB's training pictures join the training split, by the names of
-            their classes, as in the SPD-Attention paper; they are read from `data_dir`/rafdb.
+        data_dir: The folder that holds the datasets.
+        with_rafdb: Whether to add the training pictures of RAF-DB to the training split, as in the
+            SPD-Attention paper. They are loaded from `data_dir`/rafdb, and classes are matched by
+            name.
 
     Returns:
         `Samples` with the splits train and test, and pictures as paths.
 
     Raises:
-        DataError: a release is missing or incomplete; the message names the folder.
+        DataError: If a release is missing or incomplete. The message names the folder.
     """
     folder = Path(data_dir) / "sfew"
     pictures, targets, splits, ids = [], [], [], []
@@ -71,15 +73,16 @@ def load(data_dir, *, with_rafdb=False):
         labels=one_hot(targets, len(CLASS_NAMES)),
         ids=ids,
         splits=np.array(splits),
+        source=source_of(folder.resolve(), with_rafdb=with_rafdb),
     )
 
 
 def _find_part(folder, part):
-    """Finds a part of the release, whose folder may end in `_new` and hold one of its own name."""
+    """Finds a part of the release. Its folder may end in `_new` and enclose one of its own name."""
     for name in (part, f"{part}_new"):
         place = folder / name
         if place.is_dir():
-            nested = place / name  # what unpacking with a folder of the archive's name leaves
+            nested = place / name  # Made by unpackers that create a folder for the archive.
             return nested if nested.is_dir() else place
     raise DataError(
         f"SFEW 2.0 was not found. Expected {folder}/{part}/<class>/*.png or "

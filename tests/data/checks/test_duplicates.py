@@ -14,7 +14,6 @@ from kerasfer.data.checks.duplicates import (
 )
 from kerasfer.data.picture_files import PictureFiles
 from kerasfer.data.samples import Samples, one_hot
-from kerasfer.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +56,38 @@ def test_grey_arrays_are_found_in_grey_files(tmp_path, tree):
     assert exact_duplicates(arrays, files).all() and exact_duplicates(files, arrays).all()
 
 
-def test_an_unreadable_picture_is_named(drawn, tmp_path):
+def test_an_unreadable_picture_is_no_duplicate(drawn, tmp_path):
     (tmp_path / "page.png").write_text("<html>")
     bad = replace(drawn.take([0]), pictures=PictureFiles(tmp_path, ["page.png"]))
-    with pytest.raises(DataError, match="page.png cannot be read"):
-        exact_duplicates(drawn, bad)
+    assert exact_duplicates(drawn, bad).tolist() == [False]
+    assert exact_duplicates(bad, drawn).sum() == 0
+
+
+def test_a_file_is_decoded_once(drawn, tmp_path, tree, monkeypatch):
+    """The second comparison decodes only the file that has changed."""
+    tree("0.png", "1.png", "2.png")
+    files = replace(
+        drawn.take([0, 1, 2]), pictures=PictureFiles(tmp_path, ["0.png", "1.png", "2.png"])
+    )
+    assert exact_duplicates(files, files).all()
+    decoded = []
+    monkeypatch.setattr(
+        Samples, "picture", lambda self, index: decoded.append(self.ids[index]) or drawn.pictures[0]
+    )
+    assert exact_duplicates(files, files).all() and decoded == []
+    Image.new("L", (48, 48)).save(tmp_path / "1.png")
+    assert exact_duplicates(files.take([0]), files).tolist() == [True, False, False]
+    assert decoded == [files.ids[1]]
+
+
+def test_files_of_other_sizes_are_not_decoded(drawn, tmp_path, monkeypatch):
+    Image.new("L", (64, 48)).save(tmp_path / "wide.png")
+    Image.new("L", (48, 64)).save(tmp_path / "high.png")
+    files = replace(drawn.take([0, 1]), pictures=PictureFiles(tmp_path, ["wide.png", "high.png"]))
+    monkeypatch.setattr(
+        "kerasfer.data.samples.read_picture", lambda *_, **__: pytest.fail("decoded")
+    )
+    assert exact_duplicates(files, drawn).sum() == 0
 
 
 def test_memory_does_not_grow_with_what_is_decoded(tmp_path, tree):

@@ -122,7 +122,7 @@ def test_2017_missing_parts_are_named(tmp_path, draw):
     lists = tmp_path / "affectnet/Manually_Annotated_file_lists"
     write_list(lists, "training.csv", TRAINING, header=None)
     with pytest.raises(
-        DataError, match="training.csv lacks the columns subDirectory_filePath, fac"
+        DataError, match="training.csv must have the columns subDirectory_filePath, fac"
     ):
         affectnet.load(tmp_path)
     (lists / "training.csv").unlink()
@@ -194,7 +194,7 @@ def test_2021_runs_no_code_that_hides_in_a_label(tmp_path, tree):
 
 def test_no_picture_is_decoded_before_a_batch_needs_it(tmp_path, draw, monkeypatch):
     """A stand-in for 287,651 pictures: `tests/benchmarks/memory.py` measures 100,000."""
-    from kerasfer.data.batches import Batches  # with Keras
+    from kerasfer.data.batches import Batches, Training  # with Keras
 
     picture = tmp_path / "affectnet/Manually_Annotated_Images/1/face.jpg"
     draw(picture, size=(64, 72), mode="RGB")
@@ -208,11 +208,13 @@ def test_no_picture_is_decoded_before_a_batch_needs_it(tmp_path, draw, monkeypat
 
     decoded, read_picture = [], samples_module.read_picture
     monkeypatch.setattr(
-        samples_module, "read_picture", lambda file: decoded.append(file) or read_picture(file)
+        samples_module,
+        "read_picture",
+        lambda file, **options: decoded.append(file) or read_picture(file, **options),
     )
     samples = affectnet.load(tmp_path)
     (fold,) = make_folds(samples)
-    batches = Batches(limit(fold.train, 200), 48, 16, shuffle=True, workers=0)
+    batches = Batches(limit(fold.train, 200), 48, 16, training=Training(), workers=0)
     assert decoded == []
     assert isinstance(batches.samples.pictures, PictureFiles)
     assert batches[3][0].shape == (16, 48, 48, 3)
@@ -240,5 +242,5 @@ def test_missing_data_shows_both_trees(tmp_path):
 
 
 def test_only_other_faces_are_no_dataset(tmp_path, tree):
-    with pytest.raises(DataError, match="holds no labelled face of the eight expressions"):
+    with pytest.raises(DataError, match="holds no labeled face of the eight expressions"):
         affectnet.load(release_2021(tmp_path, tree, codes=(8, 9), test_codes=(10,)))

@@ -90,7 +90,7 @@ def test_the_derived_folder_must_be_whole(tree):
 
 def test_a_name_without_subject_is_refused(tree):
     tree("CK+48/happy/face.png")
-    with pytest.raises(DataError, match="face.png: the file name must tell subject"):
+    with pytest.raises(DataError, match="face.png: the file name must contain subject"):
         ckplus.load(derived(tree, "CK+48"))
 
 

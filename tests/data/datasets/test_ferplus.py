@@ -78,7 +78,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
 def test_damage_is_named(tmp_path):
     with pytest.raises(DataError, match="line 3: expected 10 whole numbers of votes"):
         ferplus.load(write(tmp_path, rows=[ROWS[0], ROWS[1].replace("8", "x"), *ROWS[2:]]))
-    with pytest.raises(DataError, match="lacks the columns NF"):
+    with pytest.raises(DataError, match="Missing: NF"):
         ferplus.load(write(tmp_path, header=HEADER.removesuffix(",NF")))
 
 
