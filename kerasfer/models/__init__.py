@@ -24,6 +24,7 @@ from kerasfer.models.obsr import obsr
 from kerasfer.models.res_masking import res_masking
 from kerasfer.models.slim import slim_spd
 from kerasfer.models.spd_attention import spd_attention
+from kerasfer.models.spdnet import spdnet
 
 __all__ = [
     "MODELS",
@@ -44,6 +45,7 @@ __all__ = [
     "resnet34",
     "slim_spd",
     "spd_attention",
+    "spdnet",
     "vgg16",
     "vgg19",
 ]
