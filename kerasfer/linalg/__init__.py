@@ -1,11 +1,12 @@
-"""All numerics on symmetric positive definite (SPD) matrices, on `keras.ops`, for every backend.
+"""Numerics on symmetric positive definite (SPD) matrices, on `keras.ops`, for every backend.
 
-A function of a symmetric matrix acts on its eigenvalues: f(X) = U f(Σ) Uᵀ. Each one here comes in
-two forms behind `method`: `"eigh"`, one eigendecomposition with an exact gradient, and `"matmul"`,
-matrix products only, for phones, ONNX and XLA.
+A function of a symmetric matrix acts on its eigenvalues: f(X) = U f(Σ) Uᵀ. Each function has two
+forms, chosen by `method`: `"eigh"`, one eigendecomposition with exact first and second derivatives,
+and `"matmul"`, matrix products only, for phones, ONNX and XLA. Both are accurate when compiled by
+XLA, except that TensorFlow's own XLA solver makes `"eigh"` slow and accurate to 1e-3 only.
 
-float16 and bfloat16 are computed in float32; float64 stays float64, but for torch, where Keras' own
-operations on it end in float32.
+float16 and bfloat16 are computed in float32. float64 stays float64, except on torch, where Keras'
+own operations on it end in float32.
 """
 
 from kerasfer.linalg.matrices import (
