@@ -19,6 +19,7 @@ from kerasfer.linalg.matrices import (
     vech,
     vech_side,
 )
+from kerasfer.linalg.means import METRICS, check_metric, congruence, geodesic, powm, spd_mean
 from kerasfer.linalg.spectral import (
     METHODS,
     PENALTY_FORMS,
@@ -34,22 +35,28 @@ from kerasfer.linalg.stiefel import on_stiefel, retract
 
 __all__ = [
     "METHODS",
+    "METRICS",
     "PENALTY_FORMS",
     "as_float",
     "check_method",
+    "check_metric",
     "check_penalty_form",
     "check_square",
+    "congruence",
     "covariance",
     "expm",
+    "geodesic",
     "l2_normalize",
     "log_eigenvalue_penalty",
     "logm",
     "on_stiefel",
+    "powm",
     "rectified_logm",
     "rectify",
     "retract",
     "shrink",
     "signed_sqrt",
+    "spd_mean",
     "unvech",
     "vech",
     "vech_side",
