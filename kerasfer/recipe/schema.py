@@ -14,11 +14,10 @@ from pydantic import Field, model_validator
 
 from kerasfer.data import DATASETS
 from kerasfer.models import MODELS
-from kerasfer.options import Backend, Precision, Protocol, Section, Views
+from kerasfer.options import Backend, Paper, Precision, Protocol, Section, Views
 from kerasfer.recipe import checks
 from kerasfer.recipe.sections import ByName
 
-Paper = Literal["obsr", "spd_attention"]
 Epochs = Annotated[int, Field(le=1_000_000)]
 
 
