@@ -280,6 +280,14 @@ class Recipe(Section):
         checks.check_landmarks(self.data, self.model, self.distill)
         return self
 
+    def __reduce__(self):
+        # The classes of the sections are assembled at run time, so pickle cannot name them.
+        return _restore, (self.model_dump(exclude_none=True),)
+
+
+def _restore(values):
+    return Recipe.model_validate(values, context={"any_model": True})
+
 
 def recipe_schema():
     """Returns the JSON schema of a recipe file, for editors that complete and check YAML."""
