@@ -1,5 +1,6 @@
 """Feature extractors: ResNets of keras-hub, `kerasfer.models.networks`, or any `keras.Model`."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import keras
 
 from kerasfer.errors import RunError
 from kerasfer.layers import FusedBatchNormalization
+from kerasfer.models.downloads import cached_if_offline
 from kerasfer.models.networks import NETWORKS, TORCH, make_network
 
 
@@ -144,14 +146,16 @@ def _resnet(name, image_size, weights):
             f"checkpoint (config.json, model.safetensors). Received: {weights}, which is no folder."
         )
     try:
-        resnet = ResNetBackbone.from_preset(
-            preset, image_shape=image_shape, data_format="channels_last"
-        )
+        with cached_if_offline() if "hf://" in preset else contextlib.nullcontext():
+            resnet = ResNetBackbone.from_preset(
+                preset, image_shape=image_shape, data_format="channels_last"
+            )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise RunError(
             f"The weights {weights!r} of {name} could not be loaded from {preset}: {reason} "
-            "Without a network, set model.weights to a folder that holds that checkpoint."
+            "Without a network, set model.weights to null for random weights, or to a folder that "
+            "holds that checkpoint."
         ) from error
     if tuple(resnet.stackwise_num_blocks) != blocks or resnet.block_type != "basic_block":
         raise RunError(

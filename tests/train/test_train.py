@@ -11,7 +11,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from kerasfer.cli import main
+from kerasfer.errors import RunError
 from kerasfer.models import MODELS
+from kerasfer.recipe import load_recipe
 from kerasfer.train import train
 
 RECIPE = """
@@ -217,8 +219,8 @@ def test_missing_data(place):
 @pytest.mark.parametrize(
     "setting, message",
     [
-        ("model.name=tinny", "Received: 'tinny'. Did you mean tiny?"),
-        ("model.crops=2", "The model tiny does not take model.crops"),
+        ("model.name=tinny", "Did you mean tiny"),
+        ("model.crops=2", "the model tiny does not take model.crops"),
     ],
 )
 def test_a_slip_in_the_model_shows_before_the_data_is_read(setting, message, place):
@@ -242,13 +244,12 @@ def test_warming_up_a_model_that_has_no_extractor(place):
 
 @pytest.mark.parametrize("model", ["tiny", "tiny_spd"])
 def test_diverging(model):
-    result = run(
-        *("optimizer.learning_rate=1e30", "optimizer.name=sgd", "optimizer.momentum=0.9"),
-        *(f"model.name={model}", "train.epochs=8"),
-    )
-    message = refused(result)
-    assert "The training diverged: " in message
-    assert "Lower optimizer.learning_rate" in message
+    settings = ["optimizer.name=sgd", "optimizer.momentum=0.9", "train.epochs=8"]
+    recipe = load_recipe("tiny.yaml", [*settings, f"model.name={model}"])
+    # A recipe does not accept such a rate. It stands for whatever makes a training diverge.
+    optimizer = recipe.optimizer.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(RunError, match="The training diverged: .*Lower optimizer.learning_rate"):
+        train(recipe.model_copy(update={"optimizer": optimizer}))
 
 
 @pytest.fixture
@@ -318,8 +319,6 @@ def test_an_interrupt_is_one_line(plain, monkeypatch):
 
 
 def test_from_python(place, plain):
-    from kerasfer.recipe import load_recipe
-
     metrics = train(load_recipe("tiny.yaml", ["train.epochs=1"]), output_dir=place / "out")
     assert metrics["run"] == str(place / "out" / "tiny")
     assert 0 <= metrics["accuracy"] <= 1
