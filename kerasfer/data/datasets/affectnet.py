@@ -42,7 +42,7 @@ MOST_PIXELS = 2**24  # Larger numbers in a face box are damaged.
 # What NumPy raises on damaged files.
 NPY_ERRORS = (
     *(OSError, ValueError, TypeError, EOFError, OverflowError, SyntaxError, LookupError),
-    *(MemoryError, RecursionError, tokenize.TokenError),
+    *(MemoryError, RecursionError, SystemError, tokenize.TokenError),
 )
 RELEASES = (2017, 2021)
 SOURCE = "http://mohammadmahoor.com/affectnet/"
