@@ -117,7 +117,7 @@ def check(name, data_dir, options, output_dir, as_json):
 def prepare(name, output_dir, data_dir, options, size, margin, no_face, faces, workers):
     """Crop and align the faces of the dataset NAME once, for faster and better training.
 
-    MTCNN or another detector (extra kerasfer[faces]) detects the faces, which are rotated until the
+    MTCNN, or YuNet with the extra kerasfer[faces], detects the faces, which are rotated until the
     eyes are level. If the command is interrupted, even by kill -9, run it again to continue.
     without_face.csv lists the pictures without a face, and landmarks.csv has the positions of eyes,
     nose and mouth.

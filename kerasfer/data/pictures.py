@@ -108,7 +108,7 @@ def read_picture(path, remedy=REMEDY, *, shortest=None):
 
 
 def picture_size(path):
-    """Reads the width and height of a picture file from its first bytes, without decoding it.
+    """Returns the width and height that `read_picture` would return, without decoding the file.
 
     The EXIF orientation is not considered.
 
@@ -127,14 +127,14 @@ def picture_size(path):
     >>> picture_size(path)
     (48, 40)
     """
-    if isinstance(path, FaceInPicture):
-        path = path.path
+    path, box = (path.path, path.box) if isinstance(path, FaceInPicture) else (path, None)
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return None
             with Image.open(file, formats=FORMATS) as image:
-                return image.size
+                left, top, right, bottom = _corners(image, box or (0, 0, *image.size))
+                return right - left, bottom - top
     except DECODER_ERRORS:
         return None
 
@@ -187,7 +187,7 @@ def _decode(file, box, shortest):
         if has_16_bit_colors and image.mode == "RGB":
             _check_16_bit_colors(image)
         orientation = _orientation(image)
-        picture = _to_rgb(image if box is None else _cut_out(image, box))
+        picture = _to_rgb(image if box is None else image.crop(_corners(image, box)))
         if shortest is not None and min(picture.size) >= 2 * shortest:
             picture = _scaled(picture, shortest / min(picture.size))
         if orientation in UPRIGHT:
@@ -207,7 +207,8 @@ def _scaled(image, scale):
     return image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
-def _cut_out(image, box):
+def _corners(image, box):
+    """Returns left, top, right and bottom of the part of a face box that is in the picture."""
     left, top, width, height = box
     right, bottom = min(left + width, image.width), min(top + height, image.height)
     left, top = max(left, 0), max(top, 0)
@@ -216,7 +217,7 @@ def _cut_out(image, box):
             f"the face box {box} (left, top, width, height) must lie in the picture, which has "
             f"{image.width} x {image.height} pixels"
         )
-    return image.crop((left, top, right, bottom))
+    return left, top, right, bottom
 
 
 def _to_rgb(image):

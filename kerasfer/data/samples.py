@@ -157,7 +157,11 @@ def source_of(place, **options):
     >>> source_of("/data/ferplus", labels="majority", release=None)
     '/data/ferplus, labels=majority'
     """
-    chosen = [f"{key}={value}" for key, value in options.items() if value not in (None, False)]
+    chosen = [
+        f"{key}={value}"
+        for key, value in options.items()
+        if value is not None and value is not False
+    ]
     return ", ".join([printable(place), *chosen])
 
 

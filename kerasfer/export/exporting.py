@@ -162,7 +162,7 @@ def _find(run):
         raise RunError(f"{folder} has no model.keras{hint}.")
     from kerasfer.recipe import load_recipe
 
-    return folder / "model.keras", load_recipe(folder / "recipe.yaml").name
+    return folder / "model.keras", load_recipe(folder / "recipe.yaml", trained=True).name
 
 
 @contextlib.contextmanager

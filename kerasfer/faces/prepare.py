@@ -93,10 +93,7 @@ def prepare(samples, output_dir, detect, crop=Crop(), *, workers=1, progress=Non
         )
     output_dir, journal_path = Path(output_dir), Path(output_dir) / "prepared.csv"
     settings = {"dataset": samples.name, "source": samples.source, "pictures": len(samples)}
-    settings |= asdict(crop)
-    if crop.detector == "mtcnn":  # Folders of earlier versions do not name their detector.
-        del settings["detector"]
-    _claim(output_dir, settings)
+    _claim(output_dir, settings | asdict(crop))
     with _alone_in(output_dir):
         layout.copy_labels(samples, output_dir)
         paths, names = layout.paths(samples), layout.ids(samples)
@@ -211,6 +208,10 @@ def _claim(output_dir, settings):
             raise RunError(
                 f"{path} is damaged: {error}. Choose another --output-dir, or remove the folder."
             ) from error
+        # Earlier versions always used MTCNN, and stored the options of the dataset as its source.
+        begun.setdefault("detector", "mtcnn")
+        if not isinstance(begun.get("source"), str):
+            begun["source"] = settings["source"]
         changed = [key for key in settings if begun.get(key) != settings[key]]
         if changed:
             key = changed[0]

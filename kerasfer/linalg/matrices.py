@@ -95,6 +95,11 @@ def as_float(x):
     """Casts float16, bfloat16 and integers to float32 and leaves float32 and float64."""
     x = ops.convert_to_tensor(x)
     dtype = backend.standardize_dtype(x.dtype)
+    if dtype.startswith("complex"):
+        raise ValueError(
+            "Matrices must be real. A Hermitian A + iB has the same functions as the symmetric "
+            f"[[A, −B], [B, A]] of twice its size; pass that instead. Received: dtype={dtype}."
+        )
     return x if dtype in ("float32", "float64") else ops.cast(x, "float32")
 
 

@@ -35,7 +35,7 @@ def logm(x, epsilon=None, method="eigh"):
     x = _checked(x, method)
     if method == "matmul":
         return products.logm(x if epsilon is None else rectify(x, epsilon, method))
-    return eigh.spectral_map(x, _rectified_log(epsilon))[..., 0, :, :]
+    return eigh.spectral_map(x, _rectified_log(epsilon))[0]
 
 
 def rectified_logm(x, epsilon=None, method="eigh"):
@@ -52,8 +52,7 @@ def rectified_logm(x, epsilon=None, method="eigh"):
         return rectified, products.logm(rectified)
     if epsilon is None:
         return symmetrize(x), logm(x)
-    both = eigh.spectral_map(x, eigh.rectifier(epsilon), _rectified_log(epsilon))
-    return both[..., 0, :, :], both[..., 1, :, :]
+    return tuple(eigh.spectral_map(x, eigh.rectifier(epsilon), _rectified_log(epsilon)))
 
 
 def rectify(x, epsilon, method="eigh"):
@@ -73,7 +72,7 @@ def rectify(x, epsilon, method="eigh"):
     """
     x = _checked(x, method)
     if method == "eigh":
-        return eigh.spectral_map(x, eigh.rectifier(epsilon))[..., 0, :, :]
+        return eigh.spectral_map(x, eigh.rectifier(epsilon))[0]
     above = x - epsilon * identity_like(x)
     return symmetrize(x + epsilon * identity_like(x) + ops.matmul(above, products.sign(above))) / 2
 
@@ -94,7 +93,7 @@ def expm(x, method="eigh"):
     x = _checked(x, method)
     if method == "matmul":
         return products.expm(x)
-    return eigh.spectral_map(x, eigh.EXP)[..., 0, :, :]
+    return eigh.spectral_map(x, eigh.EXP)[0]
 
 
 def log_eigenvalue_penalty(x, log_x, form="squared"):

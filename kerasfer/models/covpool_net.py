@@ -24,25 +24,26 @@ def covpool(
     method="eigh",
     dropout=0.0,
 ):
-    """Builds Covariance Pooling: a small convolutional network whose channels' covariance is read.
+    """Builds Covariance Pooling, a small convolutional network with a covariance of its channels.
 
-    At 100 px the 256 channels are seen at 144 places, so that the covariance is always singular:
-    112 of its eigenvalues tie, which is why its gradient needs care.
+    At 100 px the covariance of 256 channels is computed from 144 positions, so it is always
+    singular and more than 100 of its eigenvalues are equal.
 
     Args:
-        class_names: One string a class.
+        class_names: One string per class.
         image_size: Side of the pictures, in pixels, at least 16.
-        bimap_units: Output size of the `BiMap`, from 256.
+        bimap_units: Output size of the `BiMap`, at most 256.
         shrinkage, epsilon, logreg_weight, logreg_form, method: As in
             `kerasfer.layers.SPDAttention`.
-        dropout: Share of features dropped before the classifier, in [0, 1).
+        dropout: Dropout rate before the classifier, in [0, 1).
 
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
         probabilities `(batch, num_classes)`.
 
     Example:
-        >>> covpool(("happy", "sad"))
+        >>> covpool(("happy", "sad")).output_shape
+        (None, 2)
 
     Source: Acharya et al., Covariance Pooling for Facial Expression Recognition, CVPRW 2018,
     table 2, model 2.

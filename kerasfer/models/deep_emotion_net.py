@@ -5,31 +5,32 @@ from kerasfer.layers import AffineSampling, FusedBatchNormalization
 from kerasfer.layers.affine import IDENTITY
 from kerasfer.models.heads import classify
 
-SMALLEST = 18  # the side from which a pixel is left after the localisation's two convolutions
+SMALLEST = 18  # the smallest side for which the localization network has an output
 
 
 def deep_emotion(class_names, image_size=48, frozen=False, dropout=0.5):
-    """Builds Deep-Emotion: a small network that first learns which part of the face to look at.
+    """Builds Deep-Emotion, a small network with a spatial transformer.
 
-    A spatial transformer regresses an affine map from the picture and resamples the picture by it;
-    four convolutions of 10 channels and two dense layers read the result. At 48 px and 7 classes
-    it has 66,877 weights.
+    The transformer regresses an affine map from the picture and resamples the picture with it. Four
+    convolutions of 10 channels and two dense layers follow. At 48 px and 7 classes the network has
+    66,877 parameters.
 
     Args:
-        class_names: One string a class.
+        class_names: One string per class.
         image_size: Side of the pictures, in pixels, at least 18.
-        frozen: Whether the weights of all but the dense layers are kept as they are.
-        dropout: Share of features dropped before the dense layers, in [0, 1).
+        frozen: Whether all layers except the dense ones are frozen.
+        dropout: Dropout rate before the dense layers, in [0, 1).
 
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255], averaged to
-        grey → probabilities `(batch, num_classes)`.
+        gray → probabilities `(batch, num_classes)`.
 
     Raises:
-        ValueError: Where the pictures are too small.
+        ValueError: If the pictures are too small.
 
     Example:
-        >>> deep_emotion(("happy", "sad"))
+        >>> deep_emotion(("happy", "sad")).output_shape
+        (None, 2)
 
     Source: Minaee, Minaei and Abdolrashidi, Deep-Emotion: Facial Expression Recognition Using
     Attentional Convolutional Network, Sensors 2021, 21(9); widths and kernels as in its public

@@ -15,28 +15,29 @@ def obsr(
     frozen=False,
     dropout=0.0,
 ):
-    """Builds OBSR-Net: two feature extractors, bilinear pooling, softmax.
+    """Builds OBSR-Net: two feature extractors, bilinear pooling and softmax.
 
-    What the two extractors see at one place of the face is multiplied channel by channel and summed
-    over all places, so that one may learn where and the other what.
+    The outer products of the two extractors' channels at each position are summed over all
+    positions, so the extractors can specialize, for example on location and appearance.
 
     Args:
-        class_names: One string a class.
+        class_names: One string per class.
         image_size: Side of the pictures, in pixels.
-        backbone: As in `kerasfer.models.make_backbone`; given a `keras.Model`, the second extractor
-            is a copy of it with the same weights.
+        backbone: As in `kerasfer.models.make_backbone`. If it is a `keras.Model`, the second
+            extractor is a copy with the same weights.
         weights: As in `make_backbone`.
         stem: As in `make_backbone`.
-        shared: Whether one extractor serves as both, at half the cost.
-        frozen: Whether the extractors' weights are kept as they are.
-        dropout: Share of features dropped before the classifier, in [0, 1).
+        shared: Whether both extractors share their weights, at half the computation.
+        frozen: Whether the extractors are frozen.
+        dropout: Dropout rate before the classifier, in [0, 1).
 
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
         probabilities `(batch, num_classes)`.
 
     Example:
-        >>> obsr(("happy", "sad"), image_size=48, stem="small", shared=True)
+        >>> obsr(("happy", "sad"), image_size=48, stem="small", shared=True).output_shape
+        (None, 2)
 
     Source: Lyu et al., Facial Expression Recognition via Optimized Bilinear ResNet34, 2024,
     section 2.3.

@@ -11,29 +11,30 @@ DEPTHS = (4, 3, 2, 1)  # of the masking block after each stage
 def res_masking(
     class_names, image_size=224, weights=None, stem="imagenet", frozen=False, dropout=0.0
 ):
-    """Builds the residual masking network: a ResNet34 whose stages say where to look.
+    """Builds the residual masking network, a ResNet34 with an attention mask after each stage.
 
-    After each stage a small U-net reads the feature map and returns a mask of its shape, whose
-    channels sum to 1 at each place; the map is multiplied by 1 + mask.
+    After each stage a small U-Net computes a mask of the shape of the feature map, whose channels
+    sum to 1 at each position. The feature map is multiplied by 1 + mask.
 
     Args:
-        class_names: One string a class.
-        image_size: Side of the pictures, in pixels: a multiple of 32, of 16 with the half stem,
-            of 8 with the small one, so that each mask comes out at its map's size.
-        weights: As in `make_backbone`, for the ResNet34; the masks' are random.
+        class_names: One string per class.
+        image_size: Side of the pictures, in pixels: a multiple of 32, of 16 with the half stem, or
+            of 8 with the small stem.
+        weights: As in `make_backbone`, for the ResNet34. The masks start from random weights.
         stem: As in `make_backbone`.
-        frozen: Whether the weights of all but the classifier are kept as they are.
-        dropout: Share of features dropped before the classifier, in [0, 1); 0.4 by its authors.
+        frozen: Whether all layers except the classifier are frozen.
+        dropout: Dropout rate before the classifier, in [0, 1). Its authors use 0.4.
 
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
         probabilities `(batch, num_classes)`.
 
     Raises:
-        ValueError: Where the size is no such multiple.
+        ValueError: If the size is not such a multiple.
 
     Example:
-        >>> res_masking(("happy", "sad"), image_size=48, stem="small")
+        >>> res_masking(("happy", "sad"), image_size=48, stem="small").output_shape
+        (None, 2)
 
     Source: Pham, Vu and Tran, Facial Expression Recognition Using Residual Masking Network, ICPR
     2020; the softmax over channels as in the authors' code.

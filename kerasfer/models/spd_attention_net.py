@@ -27,35 +27,36 @@ def spd_attention(
     frozen=False,
     dropout=0.0,
 ):
-    """Builds SPD-Attention: regions of a face, weighed by the covariance of their features.
+    """Builds SPD-Attention, which weights regions of a face by the covariance of their features.
 
-    The face and crops of it go through one shared backbone. Each region's feature map says by its
-    second-order statistics how much the region's feature vector counts; their weighted sum is
-    classified.
+    A shared backbone processes the face and crops of it. The second-order statistics of each
+    region's feature map determine the weight of its feature vector, and the weighted sum of the
+    vectors is classified.
 
     Args:
-        class_names: One string a class.
+        class_names: One string per class.
         image_size: Side of the pictures, in pixels.
         backbone: As in `kerasfer.models.make_backbone`.
         weights: As in `make_backbone`.
         stem: As in `make_backbone`.
-        feature_stage: Stage whose map feeds the covariance, `"P2"` to `"P5"`; the vectors always
-            come from the last one.
+        feature_stage: Stage whose feature map the covariance uses, `"P2"` to `"P5"`. The feature
+            vectors always come from the last stage.
         crops, crop_mode, crop_area: As `crops`, `mode` and `area` of `kerasfer.layers.RegionCrops`.
-            With the mode `"landmarks"` there are as many crops as landmarks.
+            With the mode `"landmarks"` there is one crop per landmark.
         axis, shrinkage, epsilon, logreg_weight, logreg_form, normalize, method: As in
             `kerasfer.layers.SPDAttention`.
         bimap_units: Its `units`.
-        frozen: Whether the backbone's weights are kept as they are.
-        dropout: Share of features dropped before the classifier, in [0, 1).
+        frozen: Whether the backbone is frozen.
+        dropout: Dropout rate before the classifier, in [0, 1).
 
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
-        probabilities `(batch, num_classes)`. With landmarks it takes a dict of these `"pictures"`
-        and of `"landmarks"`, as in `kerasfer.data.batches.Batches`.
+        probabilities `(batch, num_classes)`. With landmarks the input is a dict of `"pictures"` and
+        `"landmarks"`, as in `kerasfer.data.batches.Batches`.
 
     Example:
-        >>> spd_attention(("happy", "sad"), image_size=48, stem="small")
+        >>> spd_attention(("happy", "sad"), image_size=48, stem="small").output_shape
+        (None, 2)
 
     Source: Du et al., Local-manifold Attention for Facial Expression Recognition, 2022.
     """

@@ -54,7 +54,8 @@ class ByName:
         name = value.get("name")
         if not isinstance(name, str) or name not in self.registry:
             if isinstance(name, str) and self.title == "model" and _allows_any_model(info):
-                return _Unregistered.model_validate(value)
+                given = {key: value[key] for key in value if value[key] is not None}
+                return _Unregistered.model_validate(given)
             self._refuse_name(value)
         section, known = self.section(name), self.known_keys()
         dropped = {
@@ -65,13 +66,13 @@ class ByName:
         return section.model_validate({key: value[key] for key in value if key not in dropped})
 
     def _refuse_name(self, value):
-        known = self.known_keys()
-        if unknown := [key for key in value if key not in known]:
+        if "name" in value:
+            expected = " or ".join(map(repr, self.registry))
+            self._fail("literal_error", ("name",), value["name"], {"expected": expected})
+        # A misspelled name is an unknown key.
+        if unknown := [key for key in value if key not in self.known_keys()]:
             self._fail("extra_forbidden", (unknown[0],), value[unknown[0]])
-        if "name" not in value:
-            self._fail("missing", ("name",), value)
-        expected = " or ".join(map(repr, self.registry))
-        self._fail("literal_error", ("name",), value["name"], {"expected": expected})
+        self._fail("missing", ("name",), value)
 
     def _fail(self, kind, keys, value, context=None):
         problem = {"type": kind, "loc": keys, "input": value, "ctx": context or {}}

@@ -110,7 +110,7 @@ class RunFolder:
                 f"Expected a run folder with {self.recipe.name} and {self.model.name}. Received: "
                 f"{self.path}, which lacks {self.recipe.name}."
             )
-        return load_recipe(self.recipe, overrides)
+        return load_recipe(self.recipe, overrides, trained=True)
 
     def read_metrics(self):
         """Returns the dict of `metrics.json`.

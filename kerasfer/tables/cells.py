@@ -20,6 +20,7 @@ from kerasfer.options import Section
 from kerasfer.recipe import load_recipe, parse_file
 from kerasfer.recipe.differences import differences
 from kerasfer.recipe.schema import MODEL, Recipe
+from kerasfer.recipe.shipped import find
 
 CLASS_METRICS = ("precision", "recall", "f1")
 METRICS = ("accuracy", "macro_recall", "macro_f1", *CLASS_METRICS)
@@ -186,7 +187,7 @@ def load_table(path, overrides=()):
     [cell.recipe.name for cell in table.cells if cell.row == "SPD-Attention"]
     ```
     """
-    path = Path(path)
+    path = find(path, "tables")
     values, places = parse_file(path, "table", "`title:`, `columns:` and `rows:`")
     try:
         file = TableFile.model_validate(values)

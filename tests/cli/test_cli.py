@@ -28,6 +28,10 @@ METRICS = {
     "accuracy_interval": [0.8799, 0.9171],
     "macro_recall": 0.8123,
 }
+PLACES = {
+    "train": ("kerasfer.train", "train"),
+    "evaluate": ("kerasfer.evaluate.evaluation", "evaluate_run"),
+}
 TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
 MINIMAL = "data: {name: ckplus}\nmodel: {name: obsr}\n"
 PAPER = (
@@ -47,11 +51,17 @@ def call(tmp_path, monkeypatch):
     return lambda *arguments, command=main: CliRunner().invoke(command, arguments)
 
 
+def parents(module):
+    """Returns the packages between kerasfer and a module."""
+    names = module.split(".")[1:-1]
+    return [".".join(["kerasfer", *names[: depth + 1]]) for depth in range(len(names))]
+
+
 @pytest.fixture
 def fake(monkeypatch):
-    """Replaces `kerasfer.train.train`, or `evaluate_run` for the command evaluate.
+    """Puts a function in the place of `kerasfer.train.train` or `evaluate_run`.
 
-    The function records its arguments and the environment that Keras would be imported in.
+    It records its arguments and the environment in which Keras would be imported.
     """
 
     def fake(name, result=METRICS):
@@ -63,18 +73,12 @@ def fake(monkeypatch):
                 raise result
             return result
 
-        if name == "evaluate":
-            module = types.ModuleType("kerasfer.evaluate.evaluation")
-            module.evaluate_run = lambda *arguments, **options: types.SimpleNamespace(
-                result=types.SimpleNamespace(metrics=function(*arguments, **options)),
-                write=lambda: Path("runs/mine/evaluation_fer2013_test_none.json"),
-            )
-            monkeypatch.setitem(sys.modules, module.__name__, module)
-            return calls
-        module = types.ModuleType(f"kerasfer.{name}")
-        setattr(module, name, function)
-        monkeypatch.setitem(sys.modules, f"kerasfer.{name}", module)
-        monkeypatch.setattr(kerasfer, name, module, raising=False)
+        place, attribute = PLACES[name]
+        module = types.ModuleType(place)
+        setattr(module, attribute, function)
+        for parent in parents(place):  # so that the packages above it import nothing
+            monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
+        monkeypatch.setitem(sys.modules, place, module)
         return calls
 
     return fake
@@ -207,17 +211,31 @@ def test_summary_of_folds(call, fake):
 # evaluate
 
 
-def test_evaluate(call, fake):
-    scores = {"precision": 0.8, "recall": 0.9, "f1": 0.85, "support": 20}
-    nothing = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
-    more = {
-        "data": {"dataset": "fer2013", "source": "/faces/fer2013"},
-        "per_class": {"happy": scores, "sad": nothing},
+class Evaluation:
+    """What `evaluate_run` returns, as far as the command uses it."""
+
+    metrics = METRICS | {
+        "data": {"source": "folder/faces"},
         "class_names": ["happy", "sad"],
+        "per_class": {
+            "happy": {"recall": 0.9, "precision": 0.8, "f1": 0.85, "support": 1000},
+            "sad": {"recall": 0.0, "precision": 0.0, "f1": 0.0, "support": 0},
+        },
     }
-    calls = fake("evaluate", METRICS | more)
-    options = ("--tta", "flip", "--split", "validation", "--set", "data.path=x")
-    result = call("evaluate", "runs/mine", *options)
+
+    def __init__(self):
+        self.result = self
+
+    def write(self):
+        return Path("runs", "mine", "evaluation_test.json")
+
+
+def test_evaluate(call, fake):
+    calls = fake("evaluate", Evaluation())
+    result = call(
+        *("evaluate", "runs/mine", "--tta", "flip", "--split", "validation"),
+        *("--set", "data.image_size=32"),
+    )
     assert result.exit_code == 0, result.output
     run, options, environment = calls[0]
     assert run == "runs/mine"
@@ -228,20 +246,21 @@ def test_evaluate(call, fake):
         "tta": "flip",
         "list_name": None,
         "duplicates": None,
-        "overrides": ("data.path=x",),
+        "overrides": ("data.image_size=32",),
     }
     assert environment["KERAS_BACKEND"] == "tensorflow"
-    assert result.stdout.startswith("accuracy      90.00 %")
-    *_, source, head, happy, sad, written = result.stdout.splitlines()
-    assert source == "data          /faces/fer2013"
-    assert head.split() == ["class", "recall", "precision", "F1", "pictures"]
-    assert happy.split() == ["happy", "90.0", "%", "80.0", "%", "85.0", "%", "20"]
-    assert sad.split() == ["sad", "–", "–", "–", "0"]
-    assert written.startswith("written       runs/mine/evaluation_fer2013_test_none.json")
+    assert result.stdout.splitlines()[0].startswith("accuracy      90.00 %")
+    assert result.stdout.splitlines()[3:] == [
+        "data          folder/faces",
+        "class         recall  precision      F1  pictures",
+        "happy         90.0 %     80.0 %  85.0 %     1,000",
+        "sad                –          –       –         0",
+        "written       runs/mine/evaluation_test.json (also .csv and .png)",
+    ]
 
 
 def test_evaluate_backend(call, fake):
-    calls = fake("evaluate")
+    calls = fake("evaluate", Evaluation())
     call("evaluate", "runs/mine", "--backend", "torch", "--dataset", "fer2013")
     assert calls[0][1]["dataset"] == "fer2013"
     assert calls[0][2]["KERAS_BACKEND"] == "torch"

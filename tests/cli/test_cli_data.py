@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_prepare_takes_another_detector_and_continues_with_it_only(call, detecto
     assert detector.names == ["yunet", "yunet"] and len(detector) == 70
     result = call(*command)
     assert result.exit_code == 1
-    assert "ready was begun with source = " in result.stderr and "yunet" in result.stderr
+    assert "ready was begun with detector = yunet. Received: mtcnn." in result.stderr
     assert call(*command, "--detector", "none").exit_code == 2  # Preparing needs a detector.
 
 
@@ -225,3 +226,35 @@ def test_check_and_prepare_need_no_keras():
         "assert 'keras' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_checks_of_two_folders_do_not_overwrite_each_other(call):
+    for name in ("a", "b"):
+        write_faces(f"{name}/faces", num_samples=14)
+        assert call("check", f"{name}/faces").exit_code == 0
+        assert call("check", f"{name}/faces").exit_code == 0  # The same folder again.
+    sources = {
+        folder.name: json.loads((folder / "check.json").read_text())["source"]
+        for folder in Path("runs").iterdir()
+    }
+    assert sources == {
+        "check_faces": str(Path("a/faces").resolve()),
+        "check_faces_2": str(Path("b/faces").resolve()),
+    }
+
+
+def test_names_that_are_not_utf8_are_checked_and_prepared(call, detector):
+    faces = write_faces("faces")
+    first = next((faces / "test").glob("*/*.png"))
+    os.rename(first, os.fsencode(first.parent) + b"/caf\xe9.png")
+    with open(os.fsencode(first.parent) + b"/b\xe4d.png", "wb") as file:
+        file.write(b"no picture")
+    result = call("check", "faces")
+    assert result.exit_code == 1 and "b\\xe4d.png" in result.stdout, result.output
+    assert "b\\xe4d.png cannot be read" in Path("runs/check_faces/check.json").read_text().replace(
+        "\\\\", "\\"
+    )
+    result = call("prepare", "faces", "--output-dir", "ready", "--size", "32")
+    assert result.exit_code == 0, result.output
+    assert "caf\\xe9.png" in Path("ready/prepared.csv").read_text()
+    assert len(load_dataset("folder", path=str(Path("ready").resolve()))) == 70

@@ -1,9 +1,13 @@
 import threading
+import tracemalloc
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
+from kerasfer.data import samples as samples_module
 from kerasfer.data.batches import Batches, Training, original_errors
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import DataError
@@ -237,3 +241,61 @@ def test_no_usable_picture_is_an_error(files):
 def test_bad_arguments_are_refused(bad, message):
     with pytest.raises(ValueError, match=message):
         Batches(noisy(4), **{"image_size": 8, "batch_size": 2} | bad)
+
+
+# Large pictures
+
+
+def photographs(tmp_path, num=12, size=(1200, 900)):
+    paths = []
+    for number in range(num):
+        picture = np.random.default_rng(number).integers(0, 256, (9, 12, 3), dtype="uint8")
+        paths.append(tmp_path / f"{number}.jpg")
+        Image.fromarray(picture).resize(size).save(paths[-1])
+    labels = one_hot(np.arange(num) % 2, 2)
+    return Samples("photographs", ("a", "b"), paths, labels, [path.name for path in paths])
+
+
+@pytest.mark.parametrize("augment", [None, ALL])
+def test_a_batch_never_holds_its_pictures_at_full_size(tmp_path, augment):
+    samples = photographs(tmp_path)
+    training = Training(augment)
+    Batches(samples.take([0]), 24, 1, training=training, workers=0)[0]  # What is imported once.
+    tracemalloc.start()
+    Batches(samples, 24, 12, training=training, workers=0)[0]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * 1200 * 900 * 3  # Twelve decoded pictures are six times as much.
+
+
+@pytest.mark.parametrize("augment", [None, ALL])
+def test_pictures_are_decoded_once_up_to_the_limit(tmp_path, monkeypatch, augment):
+    samples, decoded = photographs(tmp_path, 6), []
+    original = samples_module.read_picture
+
+    def record(path, **options):
+        decoded.append(path.name)
+        return original(path, **options)
+
+    monkeypatch.setattr(samples_module, "read_picture", record)
+    batches = Batches(samples, 24, 3, training=Training(augment, shuffle=False), workers=0)
+    first = [images for images, _ in batches]
+    again = [images for images, _ in batches]
+    assert decoded == [path.name for path in samples.pictures]
+    np.testing.assert_array_equal(first, again)
+
+    decoded.clear()
+    batches = Batches(samples, 24, 3, training=Training(augment, shuffle=False), workers=0)
+    batches.decoded.most_bytes = batches.decoded[0][0].nbytes * 2
+    decoded.clear()
+    unlimited = [[images for images, _ in batches] for _ in range(2)]
+    assert len(decoded) == 5 + 4 and batches.decoded.bytes <= batches.decoded.most_bytes
+    np.testing.assert_array_equal(unlimited[1], first)
+
+
+def test_landmarks_follow_a_shrunk_picture(tmp_path):
+    points = np.full((6, 1, 2), [300, 450], "float32")
+    samples = replace(photographs(tmp_path, 6), landmarks=points)
+    for training in (None, Training({}, shuffle=False)):
+        inputs, *_ = Batches(samples, 24, 6, training=training, workers=0)[0]
+        np.testing.assert_allclose(inputs["landmarks"], np.full((6, 1, 2), [0.25, 0.5]), atol=1e-3)

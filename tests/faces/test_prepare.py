@@ -267,6 +267,7 @@ def test_the_settings_are_written(samples, tmp_path):
         "size": 32,
         "margin": 0.2,
         "no_face": "keep",
+        "detector": "mtcnn",
         "source": samples.source,
     }
 

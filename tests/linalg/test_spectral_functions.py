@@ -191,17 +191,52 @@ def test_half_precision_is_computed_in_float32(dtype):
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_nan_is_an_error_where_it_can_be_known(broken):
+def test_a_broken_matrix_is_an_error(broken):
     x = np.full((2, 4, 4), broken, "float32")
     x[0] = np.eye(4)
+    message = "its input must be finite. Received: NaN or infinity"
+    with pytest.raises(ValueError, match=message):
+        linalg.logm(keras.ops.convert_to_tensor(x))
     if BACKEND == "jax":
-        # Its compiled programs cannot raise: NaN comes out, of the broken matrix only.
-        y = value(linalg.logm, x)
+        import jax
+
+        # A compiled program cannot raise. Only the result of the broken matrix is NaN.
+        y = np.asarray(jax.jit(linalg.logm)(x))
         assert np.isnan(y[1]).all()
         np.testing.assert_allclose(y[0], np.zeros((4, 4)), atol=1e-6)
-        return
-    with pytest.raises(ValueError, match="its input must be finite. Received: NaN or infinity"):
-        linalg.logm(keras.ops.convert_to_tensor(x))
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            tf.function(linalg.logm, autograph=False)(tf.constant(x))
+
+
+@pytest.mark.parametrize("method", linalg.METHODS)
+def test_complex_matrices_are_an_error(method):
+    x = np.array([[2, 1j], [-1j, 2]], "complex64")
+    for function in (linalg.logm, linalg.expm):
+        with pytest.raises(ValueError, match=r"must be real\. .* Received: dtype=complex64"):
+            function(keras.ops.convert_to_tensor(x), method=method)
+    # The error proposes this matrix of twice the size. The eigenvalues of x are 1 and 3.
+    real = np.block([[x.real, -x.imag], [x.imag, x.real]])
+    log = value(lambda x: linalg.logm(x, method=method), real)
+    expected = np.log(3) / 2 * np.array([[1, 1j], [-1j, 1]])
+    np.testing.assert_allclose(log[:2, :2] + 1j * log[2:, :2], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", linalg.METHODS)
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 1e-4 * (1 + 1e-6)])
+def test_multiples_of_the_identity_near_epsilon(method, scale):
+    # A black picture has a covariance of 0, which one rectification makes ε · I exactly.
+    x = np.float32(scale) * np.eye(6, dtype="float32")[None]
+    y, gradient = value_and_gradient(lambda x: linalg.rectify(x, 1e-4, method), x, np.ones_like(x))
+    np.testing.assert_allclose(y, 1e-4 * np.eye(6)[None], rtol=1e-5, atol=1e-10)
+    assert np.isfinite(gradient).all()
+    y, gradient = value_and_gradient(
+        lambda x: linalg.logm(linalg.rectify(x, 1e-4, method), 1e-4, method), x, np.ones_like(x)
+    )
+    np.testing.assert_allclose(y, np.log(1e-4) * np.eye(6)[None], rtol=1e-5, atol=1e-5)
+    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("function", [linalg.logm, linalg.expm, lambda x: linalg.rectify(x, 1.0)])

@@ -8,6 +8,7 @@ import pytest
 from kerasfer.errors import RecipeError
 from kerasfer.recipe import dump, load_recipe
 from kerasfer.recipe.schema import Recipe, recipe_schema
+from kerasfer.tables.cells import load_table
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 MINIMAL = "data: {name: fer2013}\nmodel: {name: resnet18}\n"
@@ -133,6 +134,24 @@ def test_dumping_without_nulls_loses_nothing():
         for key, part in section["properties"].items():
             if {"type": "null"} in part.get("anyOf", ()):
                 assert part["default"] is None, key
+
+
+def test_the_recipe_of_a_run_needs_no_registered_model(write):
+    path = write("data: {name: synthetic}\nmodel: {name: mine, units: 8, crops: null}\n")
+    assert "`model.name` must be one of alexnet, " in error_of(path)
+    recipe = load_recipe(path, trained=True)
+    assert recipe.model.model_dump(exclude_none=True) == {"name": "mine", "units": 8}
+    assert load_recipe(write(dump(recipe), "copy.yaml"), trained=True) == recipe
+    write("data: {name: mine}\nmodel: {name: mine}\n")
+    with pytest.raises(RecipeError, match="`data.name` must be one of affectnet, "):
+        load_recipe(path, trained=True)
+
+
+def test_recipes_that_come_with_kerasfer_have_names(write, tmp_path):
+    assert load_recipe("quickstart").name == "quickstart"
+    assert load_recipe(write("base: fer2013_spd\n")).model.name == "spd_attention"
+    assert "There is no recipe spd_table1." in error_of("spd_table1")
+    assert load_table("spd_table1").cells[0].recipe
 
 
 def test_a_recipe_is_not_changed_by_accident(write):

@@ -1,4 +1,4 @@
-"""Looks through a dataset for what makes results wrong: what is missing, double, or shared."""
+"""Checks a dataset for problems that make results wrong: missing, duplicate or shared pictures."""
 
 import csv
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasfer.data.checks.changed import LARGE, center_hashes, changed_duplicates
 from kerasfer.data.checks.duplicates import (
     NEAR,
     WORDS,
@@ -29,24 +30,25 @@ PAIR = (
     *("kind", "different_bits", "picture", "split", "class"),
     *("other_picture", "other_split", "other_class"),
 )
-# Which split's pictures are looked for in which other.
+# Pairs of splits that must not share pictures.
 ACROSS = (("test", "train"), ("validation", "train"), ("test", "validation"))
 
 
 def check(samples, data_dir=None, *, distance=NEAR, workers=None, progress=None):
-    """Decodes every picture of a dataset and tells what was found.
+    """Decodes every picture of a dataset and reports the problems found.
 
     Args:
         samples: `Samples`, the whole dataset.
-        data_dir: the folder that holds the datasets, for `lists/`; None to pass the lists over.
-        distance: int >= 0, in how many of 256 bits the hashes of near duplicates may differ.
-        workers: int >= 1, threads that decode; None for the machine's cores, at most 8.
-        progress: called with the number of pictures done, now and then.
+        data_dir: The folder that holds the datasets, for `lists/`; `None` to skip the lists.
+        distance: int >= 0, the number of 256 bits in which the hashes of near duplicates may
+            differ.
+        workers: int >= 1, threads that decode; `None` for the cores of the machine, at most 8.
+        progress: Is called with the number of finished pictures, a few times per second or less.
 
     Returns:
-        A dict, ready for JSON: `counts`, `official` and `differences`, `unreadable`, `sizes`,
-        `exact_duplicates`, `near_duplicates`, `subjects`, `lists`. And the pairs of duplicates, a
-        list of dicts.
+        A dict that can be written as JSON: `counts`, `official` and `differences`, `unreadable`,
+        `sizes`, `exact_duplicates`, `near_duplicates`, `changed_duplicates` (mirrored and slightly
+        rotated copies), `subjects`, `lists`. And the pairs of duplicates, a list of dicts.
 
     Example:
 
@@ -57,16 +59,25 @@ def check(samples, data_dir=None, *, distance=NEAR, workers=None, progress=None)
     """
     splits = np.full(len(samples), WHOLE) if samples.splits is None else np.asarray(samples.splits)
     names = [name for name in (*SPLITS, WHOLE) if (splits == name).any()]
-    readable, groups, hashes, sizes, unreadable = _read(samples, workers, progress)
+    readable, groups, hashes, centers, sizes, unreadable = _read(samples, workers, progress)
     place = np.array([names.index(splits[index]) for index in readable], dtype=int)
     targets = samples.targets[readable]
 
     twins, firsts = _identical(groups, place, len(names))
     near = near_duplicates(hashes, distance=distance)
     near = near[groups[near[:, 0]] != groups[near[:, 1]]]
-    similar = np.zeros_like(twins)
-    for one, other in (near.T, near.T[::-1]):
-        similar[one, place[other]] = True
+    known = {tuple(pair) for pair in near.tolist()}
+    comparable = (
+        np.flatnonzero(place != names.index("train"))
+        if len(place) > LARGE and (len(names) > 1 and "train" in names)
+        else None
+    )
+    changed = {
+        pair: change
+        for pair, change in changed_duplicates(centers, comparable, distance=distance).items()
+        if pair not in known and groups[pair[0]] != groups[pair[1]]
+    }
+    altered = np.array(list(changed), dtype=int).reshape(-1, 2)
     conflicting = np.unique(groups[firsts[targets[firsts[:, 0]] != targets[firsts[:, 1]], 0]])
     findings = {
         "dataset": samples.name,
@@ -86,23 +97,26 @@ def check(samples, data_dir=None, *, distance=NEAR, workers=None, progress=None)
         },
         "near_duplicates": {
             "distance": distance,
-            **_summary(similar, place, names),
-            "pairs": len(near),
-            "pairs_with_two_classes": int((targets[near[:, 0]] != targets[near[:, 1]]).sum()),
+            **_pair_summary(near, place, names, targets),
+        },
+        "changed_duplicates": {
+            **_pair_summary(altered, place, names, targets),
+            "kinds": dict(Counter(changed.values())),
         },
         "subjects": _subjects(samples),
         "lists": _lists(samples, data_dir),
     }
     bits = different_bits(hashes[near[:, 0]], hashes[near[:, 1]]).tolist()
     kinds = [("exact", 0)] * len(firsts) + [("near", number) for number in bits]
+    kinds += [(change, "") for change in changed.values()]
 
-    def tell(number):
+    def describe(number):
         index = readable[number]
         return samples.ids[index], str(splits[index]), samples.class_names[targets[number]]
 
     pairs = [
-        dict(zip(PAIR, (*kind, *tell(one), *tell(other)), strict=True))
-        for kind, (one, other) in zip(kinds, np.concatenate([firsts, near]), strict=True)
+        dict(zip(PAIR, (*kind, *describe(one), *describe(other)), strict=True))
+        for kind, (one, other) in zip(kinds, np.concatenate([firsts, near, altered]), strict=True)
     ]
     return findings, pairs
 
@@ -151,30 +165,34 @@ def _read(samples, workers, progress):
     """Decodes every picture.
 
     Returns:
-        Of the readable ones, arrays: their indices, a number that identical pictures share, and
-        their hashes; how often each size occurs, `Counter`; and a list of the unreadable ones.
+        Of the readable ones, their indices, a number that identical pictures share, their hashes
+        and the hashes of their centers; a `Counter` of the sizes; and a list of the unreadable
+        ones.
     """
-    readable, groups, hashes, sizes, unreadable, known = [], [], [], Counter(), [], {}
+    readable, groups, hashes, centers = [], [], [], []
+    sizes, unreadable, known = Counter(), [], {}
     for index, seen in enumerate(scan(samples, _look, workers=workers, progress=progress)):
         if isinstance(seen, DataError):
             unreadable.append({"id": samples.ids[index], "reason": str(seen)})
             continue
-        digest, bits, size = seen
+        digest, bits, center, size = seen
         readable.append(index)
         groups.append(known.setdefault(digest, len(known)))
         hashes.append(bits)
+        centers.append(center)
         sizes[size] += 1
     hashes = np.array(hashes, dtype="uint64").reshape(-1, WORDS)
-    return np.array(readable, dtype=int), np.array(groups, dtype=int), hashes, sizes, unreadable
+    readable, groups = np.array(readable, dtype=int), np.array(groups, dtype=int)
+    return readable, groups, hashes, centers, sizes, unreadable
 
 
 def _look(picture):
     height, width = picture.shape[:2]
-    return pixel_digest(picture), perceptual_hash(picture), (width, height)
+    return pixel_digest(picture), perceptual_hash(picture), center_hashes(picture), (width, height)
 
 
 def _compare(samples, splits, names):
-    """Counts the classes of each split and holds them against the official release."""
+    """Counts the classes of each split and compares them with the official release."""
     num_classes = len(samples.class_names)
     counts = {
         name: np.bincount(samples.targets[splits == name], minlength=num_classes).tolist()
@@ -206,7 +224,7 @@ def _compare(samples, splits, names):
             },
         },
         "differences": differences,
-        # The right counts for the wrong classes: someone sorted the names of the folders.
+        # The right counts for the wrong classes, as when folder names were sorted.
         "splits_in_another_class_order": reordered,
     }
 
@@ -224,18 +242,30 @@ def _describe(sizes):
 
 
 def _identical(group_of, place, num_splits):
-    """Finds who has a twin in which split, bool `(n, splits)`, and pairs of first and later."""
+    """Finds the splits of identical pictures, bool `(n, splits)`, and pairs of first and later."""
     members = np.zeros((group_of.max(initial=-1) + 1, num_splits), dtype=int)
     np.add.at(members, (group_of, place), 1)
     twins = members[group_of]
-    twins[np.arange(len(place)), place] -= 1  # nobody is a twin of oneself
+    twins[np.arange(len(place)), place] -= 1  # A picture is not its own twin.
     _, first = np.unique(group_of, return_index=True)
     later = np.setdiff1d(np.arange(len(group_of)), first)
     return twins > 0, np.stack([first[group_of[later]], later], axis=1)
 
 
+def _pair_summary(pairs, place, names, targets):
+    """Counts the pictures with a partner in each split, and the pairs with two classes."""
+    partners = np.zeros((len(place), len(names)), dtype=bool)
+    for one, other in (pairs.T, pairs.T[::-1]):
+        partners[one, place[other]] = True
+    return {
+        **_summary(partners, place, names),
+        "pairs": len(pairs),
+        "pairs_with_two_classes": int((targets[pairs[:, 0]] != targets[pairs[:, 1]]).sum()),
+    }
+
+
 def _summary(partners, place, names):
-    """Sums up who has a partner in which split."""
+    """Counts the pictures with a partner in each split."""
     return {
         "pictures": int(partners.any(axis=1).sum()),
         "within": {
@@ -254,7 +284,7 @@ def _summary(partners, place, names):
 
 
 def _subjects(samples):
-    """Counts the persons, and those in training and test of each protocol at once."""
+    """Counts the persons, and those in both training and test of each protocol."""
     if samples.subjects is None:
         return None
     protocols = {samples.protocol, "frames"} if samples.splits is None else {"official"}
@@ -262,7 +292,7 @@ def _subjects(samples):
     for protocol in sorted(protocols):
         try:
             folds = make_folds(samples, protocol)
-        except DataError:  # too few pictures for the protocol
+        except DataError:  # Too few pictures for the protocol.
             continue
         shared[protocol] = sum(
             len(set(fold.train.subjects) & set(fold.test.subjects)) for fold in folds
@@ -271,7 +301,7 @@ def _subjects(samples):
 
 
 def _lists(samples, data_dir):
-    """Holds the dataset against its lists, as far as they are there: they have labels too."""
+    """Compares the labels of the dataset with those of its lists, if they are present."""
     found = {}
     for name, (file_name, *_) in LISTS.get(samples.name, {}).items():
         if data_dir is None or not (Path(data_dir) / "lists" / file_name).is_file():

@@ -1,7 +1,8 @@
-"""Finds pictures that stand twice in a dataset, pixel by pixel or nearly so.
+"""Finds duplicates among pictures, with identical or similar pixels.
 
-A test picture that was trained on is remembered, not recognised. Faces collected from the web are
-full of them: the same photograph was found by two searches.
+A model that was trained on a test picture can remember its label, so duplicates make the accuracy
+too high. They are common in faces collected from the web, where several searches find the same
+photograph.
 """
 
 import os
@@ -15,10 +16,10 @@ from kerasfer.data.pictures import picture_size
 from kerasfer.data.scanning import scan
 from kerasfer.errors import DataError
 
-NEAR = 40  # of 256 bits; see `near_duplicates`
-CANDIDATE = 8  # of the 64 bits that are compared first
-WORDS = 5  # of a hash: one of the 64 bits, four of the 256
-BLOCK = 2048  # pictures compared at a time, with 2048 others: 40 MB
+NEAR = 40  # Of 256 bits; see `near_duplicates`.
+CANDIDATE = 8  # Of the 64 bits that are compared first.
+WORDS = 5  # Of a hash: one of the 64 bits, four of the 256.
+BLOCK = 2048  # Pictures compared at a time with 2048 others, which takes 40 MB.
 _KNOWN = {}  # The digests of files that were decoded before.
 
 
@@ -52,25 +53,22 @@ def exact_duplicates(train, test, *, workers=None):
 
 
 def _sizes(samples):
-    """Returns the sizes of all pictures, in either orientation; `None` if they are not known."""
+    """Returns the sizes of all pictures, in either orientation."""
     if isinstance(samples.pictures, np.ndarray):
         height, width = samples.pictures.shape[1:3]
         return {(width, height), (height, width)}
-    if len(samples) and isinstance(samples.pictures[0], FaceInPicture):
-        return None
     sizes = {picture_size(path) for path in samples.pictures} - {None}
     return sizes | {size[::-1] for size in sizes}
 
 
 def _digests(samples, sizes, workers):
-    """Lists the digest of each picture of one of these sizes, and `None` for the others."""
+    """Lists the digest of each picture with one of these sizes, and `None` for the others."""
     digests, keys, left = [None] * len(samples), [None] * len(samples), []
     files = not isinstance(samples.pictures, np.ndarray)
     for index in range(len(samples)):
         if files:
             picture = samples.pictures[index]
-            cropped = isinstance(picture, FaceInPicture)
-            if sizes is not None and not cropped and picture_size(picture) not in sizes:
+            if picture_size(picture) not in sizes:
                 continue
             keys[index] = _file_key(picture)
         digests[index] = _KNOWN.get(keys[index])
@@ -102,7 +100,7 @@ def _file_key(picture):
 
 
 def pixel_digest(picture):
-    """Sums a uint8 picture up in 16 bytes that differ where any pixel differs."""
+    """Computes 16 bytes that differ if any pixel of two uint8 pictures differs."""
     if picture.ndim == 2:
         picture = np.repeat(picture[..., None], 3, axis=-1)
     digest = blake2b(repr(picture.shape).encode(), digest_size=16)
@@ -111,37 +109,37 @@ def pixel_digest(picture):
 
 
 def perceptual_hash(picture):
-    """Sums a uint8 picture up in bits that stay nearly the same when it is scaled or saved anew.
+    """Computes bits of a uint8 picture that change little when it is scaled or saved again.
 
-    They are ImageHash's `phash`, twice: which of the 8 x 8 lowest frequencies of the grey picture
-    lie above their median, and which of the 16 x 16 lowest.
+    This is `phash` of ImageHash with two sizes: which of the 8 x 8 lowest frequencies of the gray
+    picture are above their median, and which of the 16 x 16 lowest.
 
     Returns:
         uint64 `(5,)`: one word of 64 bits, four words of 256.
     """
-    import imagehash  # and SciPy with it: only who looks for near duplicates waits for them
+    import imagehash  # Slow to import, since it imports SciPy.
 
-    grey = Image.fromarray(picture).convert("L")
-    bits = [imagehash.phash(grey, hash_size=size).hash.ravel() for size in (8, 16)]
+    gray = Image.fromarray(picture).convert("L")
+    bits = [imagehash.phash(gray, hash_size=size).hash.ravel() for size in (8, 16)]
     return np.packbits(np.concatenate(bits)).view("uint64")
 
 
 def near_duplicates(hashes, others=None, *, distance=NEAR):
     """Finds the pairs of pictures whose perceptual hashes differ in few bits.
 
-    Every pair is compared, first by the 64 bits, of which at most 8 may differ, then by the 256:
-    35,711 pictures take three seconds, 287,651 some three minutes. On FER2013, all pairs looked at
-    within 64 of 256 bits showed one photograph, scaled, shifted or with a watermark; among drawn
-    faces, which have fewer details, different ones come as near as 40.
+    Every pair is compared, first by the 64 bits, of which at most 8 may differ, then by the 256
+    bits. 35,711 pictures take three seconds, and 287,651 about three minutes. In a sample of pairs
+    of FER2013 within 64 of 256 bits, all showed the same photograph, scaled, shifted or with a
+    watermark. Synthetic faces have fewer details, and different ones can be as near as 40.
 
     Args:
         hashes: uint64 `(n, 5)`, from `perceptual_hash`.
-        others: uint64 `(m, 5)`; None for the pairs among the n themselves, each once.
-        distance: int >= 0, the largest number of different bits among the 256.
+        others: uint64 `(m, 5)`; `None` for the pairs among the n themselves, each once.
+        distance: int >= 0, the largest number of different bits of the 256.
 
     Returns:
         int `(pairs, 2)`, the indices in `hashes` and in `others`; with `others=None`, the first
-        index is the lower.
+        index is the lower one.
 
     Example:
 

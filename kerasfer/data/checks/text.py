@@ -1,11 +1,11 @@
-"""Writes the findings of `kerasfer.data.checks` as lines to read."""
+"""Formats the findings of `kerasfer.data.checks` as text."""
 
 
 def describe(findings):
-    """Turns findings into text: a table of the classes, then a line a finding.
+    """Formats findings as text: a table of the classes, then one line per finding.
 
     Args:
-        findings: the dict that `kerasfer.data.checks.check` returns.
+        findings: The dict that `kerasfer.data.checks.check` returns.
 
     Returns:
         A text of several lines.
@@ -20,6 +20,7 @@ def describe(findings):
         "unreadable": _unreadable(findings["unreadable"]),
         "exact duplicates": _exact(findings["exact_duplicates"]),
         "near duplicates": _near(findings["near_duplicates"]),
+        "changed copies": _changed(findings["changed_duplicates"]),
         "persons": _subjects(findings["subjects"]),
     }
     lines |= {
@@ -27,12 +28,17 @@ def describe(findings):
         for name, found in findings["lists"].items()
     }
     return "\n".join(
-        [title, *_table(findings), *(f"{name:<18}{line}" for name, line in lines.items())]
+        [
+            title,
+            *_table(findings),
+            *(f"{'note':<18}{note}" for note in findings["notes"]),
+            *(f"{name:<18}{line}" for name, line in lines.items()),
+        ]
     )
 
 
 def _table(findings):
-    """Lists each class with its pictures in each split, and what they are off by in brackets."""
+    """Lists the pictures of each class and split, with differences from the release in brackets."""
     counts = findings["counts"]
     off = {
         (one["split"], one["class"]): one["found"] - one["official"]
@@ -55,9 +61,9 @@ def _table(findings):
 def _official(findings):
     official = findings["official"]
     if official is None:
-        return "no official numbers are known"
+        return "no official numbers are known for this dataset"
     if not findings["differences"]:
-        return f"every number is that of {official['release']}"
+        return f"all numbers equal those of {official['release']}"
     parts = []
     for split, classes in official["counts"].items():
         found = sum(findings["counts"].get(split, {}).values())
@@ -65,7 +71,7 @@ def _official(findings):
     text = f"differs from {official['release']}, in brackets: {', '.join(parts)}"
     if findings["splits_in_another_class_order"]:
         splits = ", ".join(findings["splits_in_another_class_order"])
-        text += f". THE CLASSES OF {splits} SEEM TO BE IN ANOTHER ORDER: the same numbers, swapped"
+        text += f". THE CLASSES OF {splits} SEEM TO BE IN ANOTHER ORDER: their numbers are swapped"
     return text
 
 
@@ -87,7 +93,16 @@ def _exact(found):
 
 
 def _near(found):
-    text = _partners(found, f"another within {found['distance']} of 256 bits, identical ones apart")
+    text = _partners(found, f"a similar one (within {found['distance']} of 256 bits)")
+    if found["pairs_with_two_classes"]:
+        text += (
+            f"; {found['pairs_with_two_classes']:,} of {found['pairs']:,} pairs have two classes"
+        )
+    return text
+
+
+def _changed(found):
+    text = _partners(found, "a mirrored or slightly rotated copy")
     if found["pairs_with_two_classes"]:
         text += (
             f"; {found['pairs_with_two_classes']:,} of {found['pairs']:,} pairs have two classes"
@@ -110,9 +125,9 @@ def _partners(found, partner):
 
 def _subjects(found):
     if found is None:
-        return "who is pictured is not known"
+        return "the persons are unknown"
     shared = [
-        f"{number:,} in training and test at once with the protocol {protocol}"
+        f"{number:,} in both training and test with the protocol {protocol}"
         for protocol, number in found["in_train_and_test"].items()
     ]
     return f"{found['subjects']:,}; {', '.join(shared)}" if shared else f"{found['subjects']:,}"

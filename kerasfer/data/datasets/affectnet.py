@@ -15,6 +15,7 @@ Two releases are supported, and the first one found is loaded:
 """
 
 import os
+import tokenize
 from array import array
 from functools import lru_cache
 from io import BytesIO
@@ -38,6 +39,11 @@ HALVES = {"val_set": "test", "train_set": "train"}
 COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "expression")
 MOST_BYTES = 4096  # A label file has about 130.
 MOST_PIXELS = 2**24  # Larger numbers in a face box are damaged.
+# What NumPy raises on damaged files.
+NPY_ERRORS = (
+    *(OSError, ValueError, TypeError, EOFError, OverflowError, SyntaxError, LookupError),
+    *(MemoryError, RecursionError, tokenize.TokenError),
+)
 RELEASES = (2017, 2021)
 SOURCE = "http://mohammadmahoor.com/affectnet/"
 
@@ -185,8 +191,8 @@ def _read_code(path):
     try:
         with open(path, "rb") as file:
             code = _decode(file.read(MOST_BYTES))
-    except (OSError, ValueError, TypeError, EOFError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:120]
+    except NPY_ERRORS as error:
+        reason = printable(" ".join(str(error).split())[:120])
         raise DataError(
             f"{path} cannot be read as one number: {reason}. Unpack the release again."
         ) from error

@@ -7,7 +7,7 @@ another person in another pose and light; only the action units tell the express
 import numpy as np
 from PIL import ImageFilter
 
-from kerasfer.data.samples import SPLITS, Samples, one_hot
+from kerasfer.data.samples import SPLITS, Samples, one_hot, source_of
 from kerasfer.data.synthetic.anatomy import ACTION_UNITS, Actions, Person
 from kerasfer.data.synthetic.canvas import Canvas, View
 from kerasfer.data.synthetic.drawing import BEARDS, GLASSES, HAIR_STYLES, paint_face
@@ -122,6 +122,14 @@ def load(
         ids=ids,
         splits=splits,
         subjects=np.array(ids),
+        source=source_of(
+            "synthetic",
+            num_samples=num_samples,
+            size=size,
+            seed=seed,
+            blur=blur,
+            occlusion=occlusion,
+        ),
     )
 
 

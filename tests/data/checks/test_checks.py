@@ -37,7 +37,7 @@ def test_a_sound_dataset_has_no_findings(drawn):
     assert findings["sizes"]["most_common"] == {"size": [48, 48], "pictures": 70}
     text = describe(findings)
     assert text.startswith("synthetic: 70 pictures of 48 x 48 pixels\n")
-    assert "0 angry" in text and "no official numbers" in text
+    assert "0 angry" in text and "no official numbers are known" in text
 
 
 def test_duplicates_are_told_by_split_and_class(drawn):
@@ -145,7 +145,7 @@ def test_counts_are_held_against_the_official_ones():
     official = OFFICIAL["sfew"]["sfew"]
     findings, _ = check(counted("sfew", official))
     assert findings["official"]["release"] == "sfew" and findings["differences"] == []
-    assert "every number is that of sfew" in describe(findings)
+    assert "all numbers equal those of sfew" in describe(findings)
     findings, _ = check(counted("sfew", {"train": (177, *official["train"][1:])}))
     assert findings["differences"][0] == {
         **{"split": "train", "class": "class 0", "found": 177, "official": 178},
@@ -211,3 +211,23 @@ def test_pairs_are_written_as_a_table(tmp_path, drawn):
     assert row["kind"] == "exact" and row["different_bits"] == "0"
     assert (row["picture"], row["other_picture"]) == (drawn.ids[3], drawn.ids[4])
     assert (row["class"], row["other_class"]) == ("happy", "sad")
+
+
+def test_mirrored_and_rotated_copies_are_found(drawn):
+    """A test picture is the mirror image of a training picture, another one is rotated."""
+    train, test = place_of(drawn, "train"), place_of(drawn, "test")
+    pictures = drawn.pictures.copy()
+    pictures[test[0]] = pictures[train[0]][:, ::-1]
+    rotated = Image.fromarray(pictures[train[1]]).rotate(5, Image.Resampling.BILINEAR)
+    pictures[test[1]] = np.asarray(rotated)
+    findings, pairs = check(replace(drawn, pictures=pictures))
+    assert findings["changed_duplicates"]["across"][0] == {
+        **{"split": "test", "other": "train", "pictures": 2},
+    }
+    found = {(pair["picture"], pair["other_picture"]): pair["kind"] for pair in pairs}
+    assert found[drawn.ids[train[0]], drawn.ids[test[0]]] == "mirrored"
+    assert found[drawn.ids[train[1]], drawn.ids[test[1]]].startswith("rotated by about")
+    assert len(pairs) == 2
+    assert "changed copies    4 pictures have a mirrored or slightly rotated copy" in describe(
+        findings
+    )

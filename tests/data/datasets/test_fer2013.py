@@ -1,3 +1,5 @@
+import tarfile
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,76 @@ def test_a_picture_without_usage_is_named(tmp_path, tree):
 def test_missing_data_shows_what_is_expected(tmp_path):
     with pytest.raises(DataError, match="icml_face_data.csv.*kaggle.com.*--data-dir"):
         fer2013.load(tmp_path)
+
+
+# Copies that differ from the release
+
+
+@pytest.mark.parametrize("value", ["65543", "-1", "4294967303", "18446744073709551623", "7.5"])
+def test_a_pixel_never_wraps_around(tmp_path, value):
+    write_csv(tmp_path, change=edit(2, f"0,{PIXELS[1][0]} ", f"0,{value} "))
+    with pytest.raises(
+        DataError, match="fer2013.csv, line 3: (pixels must be|expected 2304|string or file)"
+    ):
+        fer2013.load(tmp_path)
+
+
+def test_a_csv_without_usage_follows_the_order_of_the_release(tmp_path, monkeypatch):
+    def without_usage(lines):
+        lines[:] = [line.rpartition(",")[0] for line in lines]
+
+    write_csv(tmp_path, change=without_usage)
+    with pytest.raises(DataError, match="no column Usage, .* and 4 rows instead of 35,887"):
+        fer2013.load(tmp_path)
+    numbers = {"Training": 2, "PublicTest": 1, "PrivateTest": 1}
+    monkeypatch.setattr(fer2013, "NUM_ROWS", numbers)
+    samples = fer2013.load(tmp_path)
+    assert list(samples.splits) == ["train", "train", "validation", "test"]
+    assert "the splits follow from the order of rows" in samples.notes[0]
+
+
+def test_a_nested_release_is_found(tmp_path):
+    path = write_csv(tmp_path)
+    (tmp_path / "fer2013" / "fer2013").mkdir()
+    path.rename(tmp_path / "fer2013" / "fer2013" / "fer2013.csv")
+    assert len(fer2013.load(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("held_out", ["test", "validation"])
+@pytest.mark.parametrize("place", ["", "fer2013/", "images/"])
+def test_copies_with_other_file_names_are_read(tmp_path, tree, place, held_out):
+    names = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")
+    paths = [f"fer2013/{place}train/{name}/im{i}.png" for name in names for i in range(3)]
+    tree(*paths, *(f"fer2013/{place}{held_out}/{name}/im1.png" for name in names))
+    samples = fer2013.load(tmp_path)
+    assert [(samples.splits == split).sum() for split in ("train", "validation", "test")] == [
+        *(21, 0, 7),
+    ]
+    index = next(i for i, path in enumerate(samples.pictures) if path.parent.name == "fearful")
+    assert samples.class_names[samples.targets[index]] == "fear"
+    assert "not comparable with published results" in samples.notes[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_read(tmp_path, encoding):
+    path = write_csv(tmp_path)
+    path.write_text(path.read_text(), encoding=encoding)
+    assert len(fer2013.load(tmp_path)) == 4
+
+
+def test_damaged_files_are_named_in_one_line(tmp_path):
+    path = write_csv(tmp_path)
+    whole = path.read_text()
+    with tarfile.open(tmp_path / "archive.tar", "w") as archive:
+        archive.add(path)
+    for content, message in (
+        ((tmp_path / "archive.tar").read_bytes(), "fer2013.csv is a tar archive, not a text file"),
+        (b"PK\x03\x04" + bytes(99), "fer2013.csv is a ZIP archive, not a text file. Unpack it"),
+        (bytes(2000), "fer2013.csv is binary, not a text file"),
+        (whole.replace("\n0,", '\n"0,', 1).encode(), "line 3: a quotation mark opens a field"),
+        (b"", "fer2013.csv must have the columns emotion, pixels. .*Found: nothing"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=message) as raised:
+            fer2013.load(tmp_path)
+        assert "\n" not in str(raised.value)
