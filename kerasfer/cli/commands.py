@@ -5,12 +5,12 @@ import click
 from kerasfer import __version__
 from kerasfer.cli.datasets import data
 from kerasfer.cli.exporting import export
+from kerasfer.cli.predicting import explain, predict
 from kerasfer.cli.recipes import recipe
-from kerasfer.cli.seeing import explain, predict
 from kerasfer.cli.shared import Group
 from kerasfer.cli.tables import table
 from kerasfer.cli.training import evaluate, train
-from kerasfer.cli.watching import demo, video
+from kerasfer.cli.video import demo, video
 
 
 @click.group(cls=Group)

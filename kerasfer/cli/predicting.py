@@ -53,10 +53,10 @@ def predict(ctx, run, pictures, faces, margin, as_json, as_csv, annotate, backen
     """
     if as_json and as_csv:
         raise click.UsageError("Choose one of --json and --csv.")
-    from kerasfer.predict.outputs import find_pictures, name_outputs
+    from kerasfer.predict.outputs import OutputNames, find_pictures
 
     paths = find_pictures(pictures)
-    outputs = name_outputs(paths, annotate, ".annotated.png") if annotate else [None] * len(paths)
+    names = OutputNames(paths, annotate, ".annotated.png") if annotate else None
     prepare_keras(backend)
     from kerasfer import predict as predicting
 
@@ -65,9 +65,9 @@ def predict(ctx, run, pictures, faces, margin, as_json, as_csv, annotate, backen
         os.makedirs(annotate, exist_ok=True)
     table = None if as_json or as_csv else _Table(paths)
     records = []
-    for path, output, found in zip(paths, outputs, predictor.stream(paths), strict=True):
-        if output and isinstance(found, list):
-            predicting.annotate(path, found, output)
+    for path, found in zip(paths, predictor.stream(paths), strict=True):
+        if names and isinstance(found, list):
+            predicting.annotate(path, found, names.take(path))
         records.append(predicting.to_record(click.format_filename(path), found))
         if table:
             table.print(records[-1])
@@ -129,7 +129,7 @@ def explain(ctx, run, pictures, faces, margin, class_name, steps, output_dir, as
 
     paths = find_pictures(pictures)
     prepare_keras(backend)
-    from kerasfer.explain.explaining import explain_pictures
+    from kerasfer.explain.pictures import explain_pictures
 
     records = []
     options = {"faces": faces, "margin": margin, "class_name": class_name, "steps": steps}

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from kerasfer.cli.seeing import faces_option, margin_option
+from kerasfer.cli.predicting import faces_option, margin_option
 from kerasfer.cli.shared import Command, backend_option, detector_option, prepare_keras
 from kerasfer.errors import RunError
 
