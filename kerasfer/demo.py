@@ -19,7 +19,7 @@ from kerasfer.data.pictures import read_picture, resize
 from kerasfer.data.synthetic import draw_face
 from kerasfer.errors import DataError, RunError
 from kerasfer.predict import Predictor
-from kerasfer.predict.drawing import draw, enlarge
+from kerasfer.predict.drawing import draw, upscale
 from kerasfer.text import percent
 from kerasfer.video.timeline import class_colors
 
@@ -263,7 +263,7 @@ def _card(prediction, heat):
 
 def _figure(picture, caption, alternative="face"):
     file = io.BytesIO()
-    Image.fromarray(enlarge(picture, _TILE)).save(file, format="PNG")
+    Image.fromarray(upscale(picture, _TILE)).save(file, format="PNG")
     data = base64.b64encode(file.getvalue()).decode("ascii")
     return (
         f'<figure><img alt="{alternative}" src="data:image/png;base64,{data}">'
