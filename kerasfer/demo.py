@@ -17,9 +17,10 @@ from PIL import Image
 
 from kerasfer.data.pictures import read_picture, resize
 from kerasfer.data.synthetic import draw_face
-from kerasfer.drawing import draw, enlarge, percent
 from kerasfer.errors import DataError, RunError
 from kerasfer.predict import Predictor
+from kerasfer.predict.drawing import draw, upscale
+from kerasfer.text import percent
 from kerasfer.video.timeline import class_colors
 
 MOST_FACES = 12  # that are shown one by one; all are in the picture
@@ -253,16 +254,16 @@ def _card(prediction, heat):
     bars = "".join(
         f'<div class="fer-bar"><span>{html.escape(name)}</span>'
         f'<span><i style="width: {100 * value:.1f}%; background: {colors[name]}"></i></span>'
-        f"<span>{percent(value)}</span></div>"
+        f"<span>{percent(value, 0)}</span></div>"
         for name, value in zip(prediction.class_names, prediction.probabilities, strict=True)
     )
-    title = f"{html.escape(prediction.label)} {percent(prediction.probability)}"
+    title = f"{html.escape(prediction.label)} {percent(prediction.probability, 0)}"
     return f'<div class="fer-card">{face}<div class="fer-bars"><h3>{title}</h3>{bars}</div></div>'
 
 
 def _figure(picture, caption, alternative="face"):
     file = io.BytesIO()
-    Image.fromarray(enlarge(picture, _TILE)).save(file, format="PNG")
+    Image.fromarray(upscale(picture, _TILE)).save(file, format="PNG")
     data = base64.b64encode(file.getvalue()).decode("ascii")
     return (
         f'<figure><img alt="{alternative}" src="data:image/png;base64,{data}">'

@@ -2,7 +2,9 @@
 
 import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do
@@ -25,8 +27,8 @@ def plain(monkeypatch):
     """Spares a run its figures, which take as long as the training of a tiny model."""
     import tiny_models
 
-    for drawing in tiny_models.FIGURES:
-        monkeypatch.setattr(f"kerasfer.train.{drawing}", lambda *arguments, **options: None)
+    for figure in tiny_models.FIGURES:
+        monkeypatch.setattr(figure, lambda *arguments, **options: None)
 
 
 @pytest.fixture
@@ -39,3 +41,28 @@ def offline(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def draw_picture(path, size=(48, 48), mode="L", seed=0, **options):
+    """Writes a picture of noise and makes the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype="uint8")
+    Image.fromarray(noise).convert(mode).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def draw():
+    return draw_picture
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Writes small pictures at the given relative paths."""
+
+    def plant(*paths, root=tmp_path):
+        for seed, path in enumerate(paths):
+            draw_picture(root / path, seed=seed)
+        return root
+
+    return plant

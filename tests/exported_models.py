@@ -6,7 +6,7 @@ import tiny_models
 
 from kerasfer.data import load_dataset
 from kerasfer.recipe import dump
-from kerasfer.schema import Recipe
+from kerasfer.recipe.schema import Recipe
 
 NAMES = load_dataset("synthetic", num_samples=7).class_names
 SIZE = 16
@@ -31,7 +31,7 @@ def make_model(name="tiny_spd", policy="float32"):
 def make_run(folder, model, name="faces", data=None):
     """Writes what `kerasfer export` needs of a run's folder."""
     data = {"name": "synthetic", "num_samples": 140, "image_size": SIZE, **(data or {})}
-    recipe = Recipe.model_validate({"name": name, "data": data, "model": {"name": "tiny_spd"}})
+    recipe = Recipe.model_validate({"name": name, "data": data, "model": {"name": "spd_attention"}})
     folder.mkdir(parents=True, exist_ok=True)
     folder.joinpath("recipe.yaml").write_text(dump(recipe))
     model.save(folder / "model.keras")

@@ -4,8 +4,8 @@
 
 Takes lists of jobs: those of a list run one after the other, two lists at a time. A job is
 `{"recipe", "output_dir", "resume", "die"}`. `die` is null or a moment: `["step", 5]` after the
-fifth training step; `["before", "state.json", 2]` and `["after", …]` around the second time that
-this file takes its place; `["remove", "checkpoint", 1]` in the middle of its removal.
+fifth training step; `["before", "history.csv", 2]` and `["after", …]` around the second time that
+this file is replaced; `["remove", "checkpoint", 1]` in the middle of its removal.
 
 Each job is a fork of this process, which has imported everything and computed nothing: importing is
 what takes the time. Prints how each ended, in lists again, the number of a signal being negative.
@@ -50,10 +50,11 @@ def run(recipe, output_dir, resume, die):
     import tiny_models
 
     import kerasfer.train
-    from kerasfer.schema import Recipe
+    from kerasfer.recipe.schema import Recipe
 
-    for drawing in tiny_models.FIGURES:
-        setattr(kerasfer.train, drawing, lambda *arguments, **options: None)
+    for figure in tiny_models.FIGURES:
+        module, _, name = figure.rpartition(".")
+        setattr(sys.modules[module], name, lambda *arguments, **options: None)
     sys.stdout = sys.stderr
     try:
         if die:
@@ -66,11 +67,11 @@ def run(recipe, output_dir, resume, die):
 
 
 def arrange_death(moment, *where):
-    from kerasfer.callbacks import KeepState
+    from kerasfer.train.callbacks import Record
 
     if moment == "step":
         counter = Counter(where[0])
-        KeepState.on_train_batch_end = lambda self, batch, logs=None: counter.count() and die()
+        Record.on_train_batch_end = lambda self, batch, logs=None: counter.count() and die()
         return
     pattern, counter = where[0], Counter(where[1])
     replace, rmtree = os.replace, shutil.rmtree

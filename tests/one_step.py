@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from kerasfer.compiling import compile_model
-from kerasfer.fitting import set_trainable
 from kerasfer.models import build_model
+from kerasfer.train.compiling import compile_model, make_optimizer, make_schedule
 
 # The sides of small pictures that a network still takes; 32 for the others.
 SMALL = {
@@ -24,8 +23,8 @@ def take_a_step(recipe, class_names):
     size = SMALL.get(recipe.model.name, 32)
     options = recipe.model.model_dump(exclude={"name", "weights"}, exclude_none=True)
     model = build_model(recipe.model.name, class_names, size, **options)
-    set_trainable(model, recipe)
-    compile_model(model, recipe, steps_per_epoch=1, epochs=recipe.train.epochs)
+    schedule = make_schedule(recipe.optimizer, steps_per_epoch=1, epochs=recipe.train.epochs)
+    compile_model(model, make_optimizer(model, recipe.optimizer, schedule))
     model.run_eagerly = True
     pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
     labels = np.eye(len(class_names), dtype="float32")[:2]

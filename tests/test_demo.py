@@ -12,16 +12,16 @@ from chromium import Chromium, find_chromium
 from click.testing import CliRunner
 from PIL import Image
 
-from kerasfer.data.faces import Face
 from kerasfer.data.synthetic import CLASS_NAMES, draw_face
 from kerasfer.errors import RunError
+from kerasfer.faces import Face
 from kerasfer.predict import Predictor
-from kerasfer.runtimes import Runtime
+from kerasfer.predict.runtimes import Runtime
 
 pytest.importorskip("gradio", reason="needs kerasfer[demo]")
 
 from kerasfer import demo  # noqa: E402
-from kerasfer.cli.watching import demo as demo_command  # noqa: E402
+from kerasfer.cli.video import demo as demo_command  # noqa: E402
 
 # Gradio counts its queue with what pandas will drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
@@ -269,7 +269,7 @@ def test_the_command_serves_until_ctrl_c(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "serve", serve)
-    monkeypatch.setattr("kerasfer.cli.watching.threading.Event.wait", wait)
+    monkeypatch.setattr("kerasfer.cli.video.threading.Event.wait", wait)
     result = CliRunner().invoke(demo_command, ["runs/mine", "--port", "7861", "--faces", "none"])
     assert result.exit_code == 0
     assert result.stdout == "The page is at http://127.0.0.1:7861/; Ctrl-C stops it.\n"

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from kerasfer.errors import RunError
-from kerasfer.files import replace_file, write_json, write_text
+from kerasfer.files import read_json, replace_file, write_json, write_text
 
 
 def test_the_new_content_takes_the_place_of_the_old(tmp_path):
@@ -57,6 +57,52 @@ def test_what_a_killed_run_left_is_overwritten(tmp_path):
     write_text(path, "second")
     assert path.read_text() == "second"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_planted_link_is_not_followed(tmp_path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    (tmp_path / ".partial.a.txt").symlink_to(precious)
+    write_text(tmp_path / "a.txt", "new")
+    assert precious.read_text() == "mine"
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert not (tmp_path / "a.txt").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "other.png"),
+        OSError("image file is truncated"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+    ],
+)
+def test_errors_about_something_else_pass_unchanged(tmp_path, error):
+    with pytest.raises(type(error)) as caught, replace_file(tmp_path / "a.png") as temporary:
+        temporary.write_text("new")
+        raise error
+    assert caught.value is error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("Can't write data (errno = 28, error message = 'No space left on device')"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+    ],
+)
+def test_errors_of_the_disk_name_the_file(tmp_path, error):
+    with pytest.raises(RunError, match="Cannot write .*a.png"), replace_file(tmp_path / "a.png"):
+        raise error
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path):
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    write_json(tmp_path / "a.json", {"name": name})
+    assert "caf\\udce9" in (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert read_json(tmp_path / "a.json") == {"name": name}
 
 
 def test_json_is_utf8_and_refuses_nan(tmp_path):

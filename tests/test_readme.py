@@ -1,6 +1,8 @@
 import re
 from pathlib import Path
 
+from reference import replace_reference
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -33,6 +35,10 @@ def test_named_recipes_exist():
 def test_ci_runs_the_readme_s_test_command():
     (command,) = [block.strip() for block in blocks("bash") if "-m tests" in block]
     assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_reference_is_up_to_date():
+    assert replace_reference(README) == README, "run python tests/reference.py"
 
 
 def test_setup_commands_are_written_once():

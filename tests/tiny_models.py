@@ -4,8 +4,13 @@ import keras
 
 from kerasfer.models import MODELS, classifier, spd_attention
 
-# What `kerasfer.train` draws: slow beside such models, and no numbers.
-FIGURES = ("plot_confusion_matrix", "plot_curves", "plot_heat_maps", "write_report")
+# What a training draws and writes for people: slow compared with such models, and not needed.
+FIGURES = (
+    "kerasfer.evaluate.scoring.plot_confusion_matrix",
+    "kerasfer.train.results.plot_curves",
+    "kerasfer.train.results.plot_heat_maps",
+    "kerasfer.train.results.write_report",
+)
 
 
 def tiny_backbone(image_size):

@@ -1,32 +1,28 @@
 """kerasfer data check, kerasfer data prepare."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import click
-import yaml
-from pydantic import ValidationError
 
-from kerasfer.cli.shared import Group, data_dir_option
+from kerasfer.cli.shared import Group, data_dir_option, detector_option
 from kerasfer.errors import DataError, RecipeError
-from kerasfer.recipe_errors import explain
-from kerasfer.schema import Recipe
+from kerasfer.recipe import load_data
 
 options_option = click.option(
     "--set",
     "options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="An option of the dataset, as under data: in a recipe, such as labels=majority or "
-    "path=my_faces; may be repeated.",
+    help="Option of the dataset, as under data: in a recipe, such as labels=majority or "
+    "path=my_faces. May be repeated.",
 )
 
 
 @click.group(cls=Group)
 def data():
-    """Look through datasets, and prepare their faces."""
+    """Check datasets, and prepare their faces."""
 
 
 @data.command()
@@ -38,19 +34,19 @@ def data():
     type=click.Path(),
     default="runs",
     show_default=True,
-    help="Where the folder check_NAME is made, with check.json, duplicates.csv and "
-    "contact_sheet.png, a few faces of each class.",
+    help="Folder for check_NAME, which holds check.json, duplicates.csv and contact_sheet.png with "
+    "a few faces of each class.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything found as JSON.")
 def check(name, data_dir, options, output_dir, as_json):
-    """Look through the dataset NAME, or a folder of pictures, for what makes results wrong.
+    """Check the dataset NAME, or a folder of pictures, for problems that make results wrong.
 
-    Every picture is decoded. Told are: classes and splits against the official numbers, unreadable
-    pictures, pictures that stand twice, pixel by pixel or nearly so, in one split or in two, those
-    of them with different classes, and persons in training and test at once.
+    Every picture is decoded. The report compares the classes and splits with the official numbers.
+    It lists unreadable pictures; duplicates with identical or similar pixels, also mirrored and
+    slightly rotated ones, within a split and between splits, and whether their classes differ; and
+    persons in both training and test.
 
-    Findings are no failure: the exit code is 1 only where pictures cannot be read, or the dataset
-    cannot be loaded.
+    The exit code is 1 only if pictures cannot be read or the dataset cannot be loaded.
 
     \b
     Examples:
@@ -58,16 +54,17 @@ def check(name, data_dir, options, output_dir, as_json):
       kerasfer data check ferplus --set labels=majority --json
       kerasfer data check my_faces
     """
-    samples, data_dir, _ = _load(name, data_dir, options)
-    # Of all commands only this one needs ImageHash and SciPy, and Matplotlib for the sheet.
-    from kerasfer.contact_sheet import plot_contact_sheet
-    from kerasfer.data.check import check, write_pairs
-    from kerasfer.data.check_text import describe
+    samples = _load(name, data_dir, options)
+    # Only this command needs ImageHash, SciPy and Matplotlib.
+    from kerasfer.data.checks import check, check_folder, write_pairs
+    from kerasfer.data.checks.contact_sheet import plot_contact_sheet
+    from kerasfer.data.checks.text import describe
+    from kerasfer.data.loading import data_folder
     from kerasfer.files import write_json
 
     with _bar(f"Reading {len(samples):,} pictures", len(samples)) as bar:
-        findings, pairs = check(samples, data_dir, progress=_updates(bar))
-    folder = Path(output_dir) / f"check_{samples.name}"
+        findings, pairs = check(samples, data_folder(data_dir), progress=_updates(bar))
+    folder = check_folder(samples, output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "check.json", findings)
     write_pairs(folder / "duplicates.csv", pairs)
@@ -88,7 +85,7 @@ def check(name, data_dir, options, output_dir, as_json):
 @data.command()
 @click.argument("name")
 @click.option(
-    "--output-dir", type=click.Path(), required=True, help="The folder to write, new or empty."
+    "--output-dir", type=click.Path(), required=True, help="Folder to write, new or empty."
 )
 @data_dir_option
 @options_option
@@ -97,114 +94,94 @@ def check(name, data_dir, options, output_dir, as_json):
     type=click.IntRange(min=16),
     default=224,
     show_default=True,
-    help="Side of the prepared pictures, in pixels.",
+    help="Side of the prepared pictures in pixels.",
 )
 @click.option(
     "--margin",
     type=click.FloatRange(min=-0.9, max=3),
     default=0.2,
     show_default=True,
-    help="What is added around a face, as a share of its size.",
+    help="Added around a face, as a share of its size.",
 )
 @click.option(
     "--no-face",
     type=click.Choice(["keep", "skip"]),
     default="keep",
     show_default=True,
-    help="Keep the middle of a picture in which no face is found, or skip the picture.",
+    help="Keep the center of a picture in which no face is found, or skip the picture.",
 )
+@detector_option()
 @click.option(
     "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads."
 )
-def prepare(name, output_dir, data_dir, options, size, margin, no_face, workers):
-    """Cut out and align the faces of the dataset NAME, once.
+def prepare(name, output_dir, data_dir, options, size, margin, no_face, faces, workers):
+    """Crop and align the faces of the dataset NAME once, for faster and better training.
 
-    MTCNN finds the faces (extra kerasfer[faces]); they are turned until the eyes are level. The
-    same command goes on where it was interrupted, even by kill -9. without_face.csv lists the
-    pictures without a face, landmarks.csv where eyes, nose and mouth are.
+    MTCNN, or YuNet with the extra kerasfer[faces], detects the faces, which are rotated until the
+    eyes are level. If the command is interrupted, even by kill -9, run it again to continue.
+    without_face.csv lists the pictures without a face, and landmarks.csv has the positions of eyes,
+    nose and mouth.
 
-    Train on the result with data.name=folder and data.path=OUTPUT_DIR. CK+ keeps its own form,
-    which tells its persons: train with data.name=ckplus and --data-dir OUTPUT_DIR.
+    Train on the result with data.name=folder and data.path=OUTPUT_DIR. A prepared CK+ keeps the
+    form of the release, which identifies the persons: use data.name=ckplus and --data-dir
+    OUTPUT_DIR.
 
     \b
     Examples:
       kerasfer data prepare ckplus --data-dir ~/faces --output-dir ~/faces_224
       kerasfer data prepare my_pictures --output-dir my_faces --no-face skip
     """
-    samples, data_dir, source = _load(name, data_dir, options, prepare=True)
-    from kerasfer.data.faces import make_detector
-    from kerasfer.data.prepare import prepare
+    samples = _load(name, data_dir, options)
+    samples = samples.layout.complete(samples)
+    from kerasfer.faces import make_detector
+    from kerasfer.faces.prepare import Crop, prepare
 
-    detect = make_detector("mtcnn")
+    detect, crop = make_detector(faces), Crop(size, margin, no_face, faces)
     with _bar(f"Preparing {len(samples):,} pictures", len(samples)) as bar:
         numbers = prepare(
-            samples,
-            output_dir,
-            detect,
-            data_dir=data_dir,
-            size=size,
-            margin=margin,
-            no_face=no_face,
-            source=source,
-            workers=workers,
-            progress=_updates(bar),
+            samples, output_dir, detect, crop, workers=workers, progress=_updates(bar)
         )
+    for note in samples.notes:
+        click.echo(f"{'note':<18}{note}")
     click.echo(f"{'prepared':<18}{numbers['prepared']:,} pictures of {size} x {size} pixels")
     if numbers["several_faces"]:
         click.echo(
             f"{'several faces':<18}in {numbers['several_faces']:,} pictures; the large one near "
-            "the middle was taken"
+            "the center was used"
         )
     if numbers["without_face"]:
-        fate = "their middle was kept" if numbers["kept"] else "they were skipped"
+        fate = "their center was kept" if numbers["kept"] else "they were skipped"
         click.echo(f"{'without a face':<18}{numbers['without_face']:,}; {fate}")
     if numbers["unreadable"]:
         click.echo(f"{'unreadable':<18}{numbers['unreadable']:,}; they were left out")
     click.echo(f"{'written':<18}{output_dir}/: landmarks.csv, without_face.csv, prepared.csv")
-    if samples.name == "ckplus":
-        click.echo(f"{'train with':<18}--set data.name=ckplus --data-dir {output_dir}")
-    else:
-        place = os.path.abspath(output_dir)
-        click.echo(f"{'train with':<18}--set data.name=folder --set data.path={place}")
+    click.echo(f"{'train with':<18}{samples.layout.how_to_train(output_dir)}")
 
 
-def _load(name, data_dir, options, prepare=False):
-    """Loads a dataset by name, or a folder of pictures; returns also what it was loaded with."""
+def _load(name, data_dir, options):
+    """Loads a dataset by name, or a folder of pictures."""
     from kerasfer.data import DATASETS, load_dataset
 
-    options = _parse(options)
+    path = {}
     if name not in DATASETS and Path(name).is_dir():
-        name, options = "folder", {"path": str(Path(name).resolve())} | options
-    data_dir = Path(data_dir or "data")
-    if prepare and name == "ckplus" and (data_dir / "ckplus" / "cohn-kanade-images").is_dir():
-        # Also the first frames, so that the prepared tree can be read with and without neutral.
-        options = {"neutral": True} | options
-    return load_dataset(name, data_dir, **options), data_dir, options
+        name, path = "folder", {"path": str(Path(name).resolve())}
+    return load_dataset(name, data_dir, **path | _parse(name, options))
 
 
-def _parse(options):
-    """Checks KEY=VALUE as a recipe's `data` section would be; returns the dict of them."""
-    values, places = {}, {}
-    for option in options:
-        key, equals, text = option.partition("=")
-        key, place = key.strip().removeprefix("data."), f"--set {option}"
-        if not equals or not key or key == "name":
-            raise RecipeError(f"{place}: expected an option of the dataset, such as path=my_faces.")
-        try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise RecipeError(f"{place}: the value is not valid YAML.") from None
-        places["data", key] = place
-    recipe = {"data": {"name": "any"} | values, "model": {"name": "any"}}
-    try:
-        Recipe.model_validate(recipe)
-    except ValidationError as error:
-        raise RecipeError(explain(error, "--set", places)) from None
-    return values
+def _parse(name, options):
+    """Validates KEY=VALUE like the section `data` of a recipe, and returns them as a dict."""
+    keys = [option.partition("=")[0].strip().removeprefix("data.") for option in options]
+    for key, option in zip(keys, options, strict=True):
+        if "=" not in option or key in ("", "name"):
+            raise RecipeError(
+                f"--set {option}: expected an option of the dataset, such as path=my_faces."
+            )
+    section = load_data(name, options)
+    return {key: getattr(section, key) for key in keys}
 
 
 def _bar(label, length):
-    """A progress bar on standard error, which is no part of the result."""
+    """Makes a progress bar on standard error, so that standard output holds only the result."""
     return click.progressbar(length=length, label=label, file=sys.stderr)
 
 

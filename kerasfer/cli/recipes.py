@@ -1,4 +1,4 @@
-"""kerasfer recipe show, kerasfer recipe schema."""
+"""kerasfer recipe show, kerasfer recipe list, kerasfer recipe schema."""
 
 import json
 
@@ -6,12 +6,13 @@ import click
 
 from kerasfer.cli.shared import Group, set_option
 from kerasfer.recipe import dump, load_recipe
-from kerasfer.schema import recipe_schema
+from kerasfer.recipe.schema import recipe_schema
+from kerasfer.recipe.shipped import names
 
 
 @click.group(cls=Group)
 def recipe():
-    """Look into recipes, the YAML files that describe runs."""
+    """Inspect recipes, the YAML files that describe runs."""
 
 
 @recipe.command()
@@ -20,13 +21,26 @@ def recipe():
 def show(recipe, overrides):
     """Check a RECIPE and print it in full.
 
-    What it inherits, what --set changes and every default are filled in.
+    RECIPE is a YAML file, or the name of a recipe that comes with kerasfer (kerasfer recipe list).
+    Everything it inherits, the changes of --set and all defaults are filled in.
 
     \b
     Example:
-      kerasfer recipe show recipes/quickstart.yaml --set train.epochs=1
+      kerasfer recipe show quickstart --set train.epochs=1
     """
     click.echo(dump(load_recipe(recipe, overrides)), nl=False)
+
+
+@recipe.command("list")
+def list_recipes():
+    """List the recipes that come with kerasfer.
+
+    \b
+    Example:
+      kerasfer recipe list
+    """
+    for name in names():
+        click.echo(f"{name:<22}{load_recipe(name).description}")
 
 
 @recipe.command()
@@ -35,7 +49,7 @@ def schema():
 
     \b
     Editors complete and check recipes with it.
-    Write it to a file, and name it in the first line of a recipe:
+    Write it to a file, and name the file in the first line of a recipe:
       kerasfer recipe schema > recipe.schema.json
       # yaml-language-server: $schema=recipe.schema.json
     """

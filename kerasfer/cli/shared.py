@@ -8,15 +8,38 @@ from typing import get_args
 
 import click
 
+from kerasfer.cli.quiet import import_quietly
 from kerasfer.errors import KerasferError, RecipeError, RunError
-from kerasfer.schema import Backend
+from kerasfer.faces import DETECTORS
+from kerasfer.options import Backend
+from kerasfer.text import percent
 
-# What a disk or its owner refuses is no bug of the program.
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# Errors of a disk, of permissions and of paths are not bugs of the program.
+_SYSTEM_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EFBIG,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)
+_VERBOSE = "kerasfer.verbose"
 
 
 class Command(click.Command):
-    """Ends with one line and its exit code, not with a traceback, where the user can mend it."""
+    """Ends with one line and its exit code, without a traceback, if the user can fix the cause."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if any(parameter.name == "backend" for parameter in self.params):
+            self.params.append(_make_verbose_option())
 
     def invoke(self, ctx):
         try:
@@ -24,13 +47,16 @@ class Command(click.Command):
         except KerasferError as error:
             raise _one_line(error) from error
         except OSError as error:
-            if error.errno not in _DISK_ERRORS:
+            if "temporary directory" in str(error):
+                reason = "There is no writable folder for temporary files: name one in $TMPDIR"
+                raise _one_line(RunError(f"{reason}, and {_again(ctx)}.")) from error
+            if error.errno not in _SYSTEM_ERRORS:
                 raise
             place = f" ({error.filename})" if error.filename else ""
             reason = f"{os.strerror(error.errno)}{place}"
-            raise _one_line(RunError(f"{reason}: mend this, and {_go_on(ctx)}.")) from error
+            raise _one_line(RunError(f"{reason}: fix this, and {_again(ctx)}.")) from error
         except KeyboardInterrupt:
-            click.echo(f"Interrupted: {_go_on(ctx)}.", err=True)
+            click.echo(f"Interrupted: {_again(ctx)}.", err=True)
             ctx.exit(130)
 
 
@@ -39,16 +65,29 @@ class Group(click.Group):
     group_class = type
 
 
-def _go_on(ctx):
+def _again(ctx):
     if "resume" in ctx.params:
-        return "the same command with --resume goes on from the last checkpoint"
+        return "run the same command with --resume to continue from the last checkpoint"
     return "run the same command again"
 
 
 def _one_line(error):
-    failure = click.ClickException(str(error))
+    failure = click.ClickException(" ".join(str(error).split()))
     failure.exit_code = error.exit_code
     return failure
+
+
+def _make_verbose_option():
+    def remember(ctx, option, verbose):
+        ctx.meta[_VERBOSE] = verbose
+
+    return click.Option(
+        ["--verbose"],
+        is_flag=True,
+        expose_value=False,
+        callback=remember,
+        help="Print the messages of TensorFlow and other libraries.",
+    )
 
 
 set_option = click.option(
@@ -56,24 +95,50 @@ set_option = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change a key of the recipe, such as train.epochs=1; may be repeated.",
+    help="Change a key of the recipe, such as train.epochs=1. May be repeated.",
 )
 data_dir_option = click.option(
     "--data-dir",
     type=click.Path(),
     envvar="KERASFER_DATA",
     show_envvar=True,
-    help="Where the datasets are, one folder each.  [default: data]",
+    help="Folder of the datasets, one subfolder each.  [default: data]",
 )
 backend_option = click.option(
     "--backend",
     type=click.Choice(get_args(Backend)),
-    help="What Keras computes with.  [default: the recipe's, then $KERAS_BACKEND, then tensorflow]",
+    help="Backend of Keras.  [default: the recipe's, then $KERAS_BACKEND, then tensorflow]",
 )
 
 
+def detector_option(none=None):
+    """Returns the option that selects the face detector. Commands receive it as `faces`.
+
+    Args:
+        none: what the value `none` means for the command; None if the command needs a detector.
+    """
+    text = "What finds the faces: mtcnn as in the papers, or yunet, several times faster"
+    return click.option(
+        "--detector",
+        "--faces",
+        "faces",
+        type=click.Choice([*DETECTORS, "none"] if none else [*DETECTORS]),
+        default=next(iter(DETECTORS)),
+        show_default=True,
+        help=f"{text}; none {none}." if none else f"{text}.",
+    )
+
+
 def prepare_keras(backend):
-    """Chooses the backend for the import of Keras that follows; TensorFlow quiet and fast."""
+    """Chooses the backend for the import of Keras that follows, and silences its libraries.
+
+    Args:
+        backend: A backend's name, or `None` for `$KERAS_BACKEND`, else TensorFlow.
+
+    Raises:
+        RecipeError: If the backend is unknown.
+        RunError: If it is not installed.
+    """
     backend = backend or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend not in get_args(Backend):
         raise RecipeError(
@@ -85,16 +150,24 @@ def prepare_keras(backend):
             "choose another with --backend."
         )
     os.environ["KERAS_BACKEND"] = backend
-    # TensorFlow reports a machine without a GPU as an error; real ones also reach Python.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # By itself TensorFlow takes oneDNN's kernels on the newest processors only. On older ones a
-    # ResNet's training step is up to five times faster with them.
+    # TensorFlow enables oneDNN on the newest processors only. On older ones a training step of a
+    # ResNet is up to five times faster with it.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    context = click.get_current_context(silent=True)
+    if context and context.meta.get(_VERBOSE):
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+        return
+    # TensorFlow reports a machine without a GPU as an error. Real errors also reach Python.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    import_quietly("tensorflow")
+    for library in ("absl", "jax", "tensorflow"):
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def summary(metrics, reproduces=None):
-    """Writes the result of a run as a few aligned lines."""
+    """Formats the result of a run as a few aligned lines."""
     low, high = metrics["accuracy_interval"]
     lines = {
         "accuracy": f"{percent(metrics['accuracy'])}  of {metrics['num_samples']:,} pictures; "
@@ -138,7 +211,3 @@ def _without_duplicates(metrics):
             f"interval {percent(low)} to {percent(high)}"
         )
     return {"no duplicates": line}
-
-
-def percent(share):
-    return f"{100 * share:.2f} %"

@@ -1,6 +1,7 @@
 """kerasfer table."""
 
 from pathlib import Path
+from time import monotonic
 
 import click
 
@@ -16,20 +17,27 @@ from kerasfer.cli.shared import (
 @click.command(cls=Command)
 @click.argument("path", metavar="TABLE", type=click.Path())
 @click.option(
-    "--run-missing", is_flag=True, help="Train and judge what no finished run in --output-dir has."
+    "--run-missing",
+    is_flag=True,
+    help="Train and evaluate the runs that are not finished in --output-dir.",
+)
+@click.option(
+    "--hours",
+    type=click.FloatRange(min=0),
+    help="Time budget of --run-missing: after so many hours no other run begins.",
 )
 @click.option("--markdown", is_flag=True, help="Write Markdown.")
 @click.option(
     "--output", type=click.Path(), help="Write the table into this file instead of printing it."
 )
 @click.option(
-    "--figures", type=click.Path(), help="Draw the table's figures into this folder, from its runs."
+    "--figures", type=click.Path(), help="Draw the figures of the table into this folder."
 )
 @click.option(
     "--record",
     is_flag=True,
-    help="Keep the numbers of the table's finished runs as small files in results/, beside the "
-    "tables' folder, to be committed; a table shows them where a run's folder is not at hand.",
+    help="Record the results of the finished runs as small files in results/, next to the folder "
+    "of the tables. A table shows them if the run folder is missing.",
 )
 @set_option
 @data_dir_option
@@ -42,6 +50,7 @@ def table(
     ctx,
     path,
     run_missing,
+    hours,
     markdown,
     output,
     figures,
@@ -51,11 +60,12 @@ def table(
     output_dir,
     backend,
 ):
-    """Print a TABLE of a paper, the published values beside ours, and run what is missing.
+    """Compare a TABLE of a paper with own results, and train the runs that are missing.
 
-    A table is a YAML file whose rows and columns name recipes and their changes; a folder stands
-    for all tables in it, after the text of its head.md. A finished run is never repeated, and after
-    an interruption the same command goes on. Intervals are Wilson's of 95 %.
+    A table is a YAML file whose rows and columns name recipes and their changes. A folder stands
+    for all tables in it, after the text of its head.md. Finished runs are not repeated, and the
+    same command continues after an interruption. Intervals are 95 % Wilson intervals. With `seeds:`
+    in the table each cell is trained once per seed, and shows mean ± standard deviation.
 
     \b
     Examples:
@@ -71,10 +81,14 @@ def table(
     tables = [load_table(path, overrides) for path in paths]
     problems = {}
     if run_missing:
+        started = monotonic()
         recipes = [cell.recipe for table in tables for cell in table.cells if cell.recipe]
         prepare_keras(backend or next(filter(None, (r.train.backend for r in recipes)), None))
         for table in tables:
-            found = run(table, data_dir=data_dir, output_dir=output_dir, tell=click.echo)
+            left = None if hours is None else max(0.0, hours - (monotonic() - started) / 3600)
+            found = run(
+                table, data_dir=data_dir, output_dir=output_dir, hours=left, tell=click.echo
+            )
             for problem, names in found.items():
                 problems.setdefault(problem, []).extend(names)
     parts = [head] if head else []
@@ -87,7 +101,7 @@ def table(
             for drawn in draw_figures(table, filled, figures):
                 click.echo(f"Drew {drawn}", err=True)
         if record:
-            results = {entry.result.name: entry.result for entry in filled if entry.result}
+            results = {result.name: result for entry in filled for result in entry.results}
             for result in results.values():
                 if result.folder:
                     kept = write_summary(result, table.path.parent.parent / "results")

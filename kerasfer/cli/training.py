@@ -1,6 +1,5 @@
 """kerasfer train, kerasfer evaluate."""
 
-import os
 from typing import get_args
 
 import click
@@ -13,8 +12,10 @@ from kerasfer.cli.shared import (
     set_option,
     summary,
 )
+from kerasfer.options import ListName, Split, Views
 from kerasfer.recipe import load_recipe
-from kerasfer.schema import Views
+from kerasfer.runs.folder import RunFolder
+from kerasfer.text import percent, printable
 
 
 @click.command(cls=Command)
@@ -26,24 +27,28 @@ from kerasfer.schema import Views
     type=click.Path(),
     default="runs",
     show_default=True,
-    help="Where the run's folder is made; it has the recipe's name.",
+    help="Folder of the runs. The run folder in it has the name of the recipe.",
 )
 @backend_option
 @click.option(
-    "--resume", is_flag=True, help="Go on where an interrupted run of the recipe stopped."
+    "--resume",
+    is_flag=True,
+    help="Continue an interrupted run of the recipe, or train a finished one further: with more "
+    "train.epochs than before.",
 )
 def train(recipe, overrides, data_dir, output_dir, backend, resume):
-    """Train the model of a RECIPE and judge it.
+    """Train the model of a RECIPE and evaluate it.
 
-    A recipe is a YAML file. The run's folder then holds the best model, its metrics and
-    predictions, and report.html, which shows them beside the paper's value and the mistakes as
-    pictures.
+    A recipe is a YAML file. The run folder holds the best model, its metrics and predictions, and
+    report.html, which shows the results, the comparison with the paper and misclassified pictures.
+    With train.verbose=0 nothing is printed.
 
     \b
     Examples:
       kerasfer train recipes/quickstart.yaml
       kerasfer train recipes/fer2013_resnet18_48.yaml --data-dir ~/faces --set train.epochs=10
       kerasfer train recipes/ckplus_obsr.yaml --set data.protocol=subjects
+      kerasfer train recipes/quickstart.yaml --set train.epochs=60 --resume
     """
     if backend:
         overrides = (*overrides, f"train.backend={backend}")
@@ -52,52 +57,60 @@ def train(recipe, overrides, data_dir, output_dir, backend, resume):
     from kerasfer.train import train
 
     metrics = train(recipe, data_dir=data_dir, output_dir=output_dir, resume=resume)
-    click.echo(summary(metrics, recipe.reproduces))
-    click.echo(f"report        {os.path.join(metrics['run'], 'report.html')}")
+    if recipe.train.verbose:
+        click.echo(summary(metrics, recipe.reproduces))
+        click.echo(f"report        {printable(RunFolder(metrics['run']).report)}")
 
 
 @click.command(cls=Command)
 @click.argument("run", type=click.Path())
-@click.option("--dataset", help="Another dataset with the same classes.  [default: the run's own]")
+@click.option(
+    "--dataset",
+    help="Another dataset, or a folder of pictures, whose classes are among the model's.  "
+    "[default: the run's own]",
+)
+@set_option
 @data_dir_option
 @click.option(
     "--split",
-    type=click.Choice(["test", "validation", "train"]),
-    default="test",
-    show_default=True,
-    help="Which of its pictures.",
+    type=click.Choice(get_args(Split)),
+    help="Which of its pictures.  [default: test; all pictures of another dataset without a test "
+    "split]",
 )
 @click.option(
     "--tta",
     type=click.Choice(get_args(Views)),
-    help="Average the probabilities over views of each picture.  [default: as the run's recipe]",
+    help="Average the probabilities over views of each picture.  [default: as in the run's recipe]",
 )
 @click.option(
     "--list",
     "list_name",
-    type=click.Choice(["occlusion", "pose30", "pose45"]),
+    type=click.Choice(get_args(ListName)),
     help="Only the pictures of this list: occluded faces, or turned by more than 30 or 45 degrees.",
 )
 @click.option(
     "--duplicates/--no-duplicates",
     default=None,
-    help="Tell the accuracy also without pictures that were trained on too.  [default: where no "
-    "files have to be decoded for it]",
+    help="Compute the accuracy also without pictures that are in the training set, which are found "
+    "by decoding all training pictures.  [default: if the training pictures are found]",
 )
 @backend_option
-def evaluate(run, dataset, data_dir, split, tta, list_name, duplicates, backend):
-    """Judge a trained RUN: a run's folder or a .keras file.
+def evaluate(run, dataset, overrides, data_dir, split, tta, list_name, duplicates, backend):
+    """Evaluate a trained RUN: a run folder or a .keras file.
+
+    The metrics are written into the run folder as evaluation_*.json, with the predictions and the
+    confusion matrix next to them. The name and the content say which data they belong to.
 
     \b
     Examples:
       kerasfer evaluate runs/quickstart --tta flip
       kerasfer evaluate runs/ferplus_spd --list pose30 --data-dir ~/faces
-      kerasfer evaluate runs/fer2013_resnet18_48/model.keras --dataset fer2013 --data-dir ~/faces
+      kerasfer evaluate runs/fer2013_resnet18_48 --dataset ~/my_pictures
     """
     prepare_keras(backend)
-    from kerasfer.evaluate import evaluate
+    from kerasfer.evaluate.evaluation import evaluate_run
 
-    metrics = evaluate(
+    evaluation = evaluate_run(
         run,
         dataset=dataset,
         data_dir=data_dir,
@@ -105,8 +118,32 @@ def evaluate(run, dataset, data_dir, split, tta, list_name, duplicates, backend)
         tta=tta,
         list_name=list_name,
         duplicates=duplicates,
+        overrides=overrides,
     )
+    metrics = evaluation.result.metrics
     click.echo(summary(metrics))
+    if source := metrics["data"]["source"]:
+        click.echo(f"data          {printable(source)}")
+    click.echo(_per_class(metrics))
+    # The result is printed first: the run folder may not be writable.
+    if path := evaluation.write():
+        click.echo(f"written       {printable(path)} (also .csv and .png)")
+
+
+def _per_class(metrics):
+    """Formats the scores of each class as a table."""
+    width = max(12, *map(len, metrics["class_names"]))
+    lines = [f"{'class':<{width}}  recall  precision      F1  pictures"]
+    for name, scores in metrics["per_class"].items():
+        values = [percent(scores[key], 1) for key in ("recall", "precision", "f1")]
+        if not scores["support"]:
+            values = ["–"] * 3
+        recall, precision, f1 = values
+        lines.append(
+            f"{printable(name):<{width}}  {recall:>6}  {precision:>9}  {f1:>6}  "
+            f"{scores['support']:>8,}"
+        )
+    return "\n".join(lines)
 
 
 def train_main():

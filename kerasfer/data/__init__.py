@@ -1,57 +1,30 @@
-"""Datasets by name: a new one is a file with `load(data_dir, *, options)`, and a line here."""
+"""Labeled pictures: datasets, splits, augmentation and batches.
 
-import inspect
-import os
-from difflib import get_close_matches
-from pathlib import Path
+A new dataset is a file with a function `load(data_dir, *, options)` that returns
+`kerasfer.data.samples.Samples`, and an entry in `DATASETS`.
+"""
 
-from kerasfer.data import affectnet, ckplus, fer2013, ferplus, folder, rafdb, sfew, synthetic
-from kerasfer.errors import RecipeError
+from kerasfer.data.options import SFEW, AffectNet, CKPlus, FERPlus, Folder, Synthetic
+from kerasfer.options import Registered
+
+__all__ = ["DATASETS", "load_dataset"]
 
 DATASETS = {
-    "affectnet": affectnet.load,
-    "ckplus": ckplus.load,
-    "fer2013": fer2013.load,
-    "ferplus": ferplus.load,
-    "folder": folder.load,
-    "rafdb": rafdb.load,
-    "sfew": sfew.load,
-    "synthetic": synthetic.load,
+    "affectnet": Registered("kerasfer.data.datasets.affectnet.load", AffectNet),
+    "ckplus": Registered("kerasfer.data.datasets.ckplus.load", CKPlus),
+    "fer2013": Registered("kerasfer.data.datasets.fer2013.load"),
+    "ferplus": Registered("kerasfer.data.datasets.ferplus.load", FERPlus),
+    "folder": Registered("kerasfer.data.datasets.folder.load", Folder),
+    "rafdb": Registered("kerasfer.data.datasets.rafdb.load"),
+    "sfew": Registered("kerasfer.data.datasets.sfew.load", SFEW),
+    "synthetic": Registered("kerasfer.data.synthetic.load", Synthetic),
 }
 
 
-def load_dataset(name, data_dir=None, **options):
-    """Finds a dataset by name and reads it.
+def __getattr__(name):
+    # Recipes are checked against `DATASETS` without importing NumPy.
+    if name == "load_dataset":
+        from kerasfer.data.loading import load_dataset
 
-    Args:
-        name: a key of `DATASETS`.
-        data_dir: the folder that holds the datasets; None for `$KERASFER_DATA`, else `data`.
-        **options: the dataset's own, such as `labels="majority"` for `"ferplus"`.
-
-    Returns:
-        `kerasfer.data.samples.Samples`.
-
-    Raises:
-        RecipeError: no such dataset, or it takes no such option.
-        DataError: the dataset is missing, incomplete or unreadable.
-
-    Example:
-
-    >>> len(load_dataset("synthetic", num_samples=20))
-    20
-    """
-    if name not in DATASETS:
-        close = get_close_matches(str(name), DATASETS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise RecipeError(
-            f"data.name must be one of {', '.join(DATASETS)}. Received: {name!r}.{hint}"
-        )
-    load = DATASETS[name]
-    taken = [option for option in inspect.signature(load).parameters if option != "data_dir"]
-    for option in options:
-        if option not in taken:
-            raise RecipeError(
-                f"The dataset {name} takes no option {option!r}. "
-                f"It takes: {', '.join(taken) or 'none'}."
-            )
-    return load(Path(data_dir or os.environ.get("KERASFER_DATA") or "data"), **options)
+        return load_dataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,34 +1,39 @@
-"""Landmarks of faces, such as the corners of the eyes, from a CSV file beside the pictures.
+"""Landmarks of faces, such as the corners of the eyes, from a CSV file.
 
     picture,left_eye_x,left_eye_y,right_eye_x,right_eye_y,nose_x,nose_y,…
     train/happy/0001.jpg,71.20,98.75,152.10,98.75,112.40,141.00,…
 
-A line names a picture as the first column of a run's `predictions.csv` does, and gives x and y of
-any number of points in pixels of the picture, the same number in every line; an empty field is a
-point that was not found. `kerasfer data prepare` writes such a file for MTCNN's five points.
+A line names a picture like the first column of `predictions.csv` in a run folder. It gives x and y
+of any number of points in pixels of the picture, the same number in every line. An empty field is a
+point that was not found. `kerasfer data prepare` writes such a file for the five points of MTCNN.
 """
 
 import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from kerasfer.data.text_files import MOST_LETTERS, read_text
 from kerasfer.errors import DataError
+from kerasfer.text import printable
+
+FORM = "picture,x0,y0,x1,y1,… with x and y in pixels, one line per picture"
 
 
 def with_landmarks(samples, path):
-    """Joins samples with the landmarks that a file gives for them.
+    """Adds the landmarks in a file to samples.
 
     Args:
         samples: `Samples`.
-        path: the CSV file.
+        path: The CSV file.
 
     Returns:
-        The samples with `landmarks`; NaN for those that the file lacks.
+        The samples with `landmarks`, which are NaN for pictures that the file does not name.
 
     Raises:
-        DataError: the file is missing or damaged, or names none of the samples.
+        DataError: If the file is missing or damaged, or names none of the samples.
     """
     points = read_landmarks(path)
     known = np.array([name in points for name in samples.ids])
@@ -41,7 +46,7 @@ def with_landmarks(samples, path):
     landmarks = np.full((len(samples), num_points, 2), np.nan, dtype="float32")
     for index in np.flatnonzero(known):
         landmarks[index] = points[samples.ids[index]]
-    # A point of which one number is missing is not known at all.
+    # A point with only one number is unknown.
     landmarks[np.isnan(landmarks).any(axis=-1)] = np.nan
     return replace(samples, landmarks=landmarks)
 
@@ -50,29 +55,35 @@ def read_landmarks(path):
     """Reads a file of landmarks: `{picture: float32 (points, 2)}`.
 
     Raises:
-        DataError: the file is missing, or a line is not as expected.
+        DataError: If the file is missing or a line is damaged.
     """
     path = Path(path)
-    form = "picture,x0,y0,x1,y1,… with x and y in pixels, a line a picture"
-    if not path.is_file():
-        raise DataError(f"The landmarks were not found. Expected {path}, a file {form}.")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file)
-        width = len(next(lines, ()))
-        if width < 3 or width % 2 == 0:
-            raise DataError(f"{path}, line 1: expected {form}. Found: {width} columns.")
-        points = {}
-        for fields in lines:
-            try:
-                if len(fields) != width:
-                    raise ValueError(f"{len(fields)} fields")
-                numbers = [float(field) if field.strip() else np.nan for field in fields[1:]]
-            except ValueError as error:
-                raise DataError(
-                    f"{path}, line {lines.line_num}: expected a picture and {width - 1} numbers. "
-                    f"Found: {error}."
-                ) from error
-            points[fields[0]] = np.array(numbers, dtype="float32").reshape(-1, 2)
+    if not path.exists():
+        raise DataError(f"The landmarks were not found. Expected {path}, a file {FORM}.")
+    csv.field_size_limit(MOST_LETTERS)
+    lines = csv.reader(io.StringIO(read_text(path, f"Expected a file {FORM}."), newline=""))
+    try:
+        return _parse(lines, path)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {lines.line_num}: {error}. Expected {FORM}.") from error
+
+
+def _parse(lines, path):
+    width = len(next(lines, ()))
+    if width < 3 or width % 2 == 0:
+        raise DataError(f"{path}, line 1: expected {FORM}. Found: {width} columns.")
+    points = {}
+    for fields in lines:
+        try:
+            if len(fields) != width:
+                raise ValueError(f"{len(fields)} fields")
+            numbers = [float(field) if field.strip() else np.nan for field in fields[1:]]
+        except ValueError as error:
+            raise DataError(
+                f"{path}, line {lines.line_num}: expected a picture and {width - 1} numbers. "
+                f"Found: {printable(str(error)[:80])}."
+            ) from error
+        points[fields[0]] = np.array(numbers, dtype="float32").reshape(-1, 2)
     if not points:
-        raise DataError(f"{path} holds no landmarks. Expected {form}.")
+        raise DataError(f"{path} holds no landmarks. Expected {FORM}.")
     return points

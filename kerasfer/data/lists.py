@@ -1,26 +1,27 @@
-"""The lists of occluded and turned faces among the test pictures of RAF-DB, FER+ and AffectNet.
+"""Lists of occluded and turned faces among the test pictures of RAF-DB, FER+ and AffectNet.
 
 Wang et al., Region Attention Networks for Pose and Occlusion Robust Facial Expression Recognition,
-IEEE TIP 2020. Read as published, from `lists/` beside the datasets' folders:
+IEEE TIP 2020. The files are read as published, from `lists/` next to the folders of the datasets:
 
     lists/RAF_DB_dir/     rafdb_occlusion_list.txt      val_raf_db_list[_45].txt
     lists/FERplus_dir/    jianfei_occlusion_list.txt    pose_30|45_ferplus_list.txt
     lists/AffectNet_dir/  occlusion_affectnet_list.txt  pose_30|45_affectnet_list.txt
 
-A line names a picture and its class, counted from 0 in the dataset's order. pose30 holds the faces
-turned by more than 30 degrees, pose45 those by more than 45.
+A line names a picture and its class, counted from 0 in the order of the dataset. pose30 contains
+the faces turned by more than 30 degrees, pose45 those turned by more than 45.
 """
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from kerasfer.data import ferplus
-from kerasfer.data.affectnet import CLASS_NAMES as AFFECTNET_CLASSES
-from kerasfer.data.rafdb import CLASS_NAMES as RAFDB_CLASSES
+from kerasfer.data.datasets import ferplus
+from kerasfer.data.datasets.affectnet import CLASS_NAMES as AFFECTNET_CLASSES
+from kerasfer.data.datasets.rafdb import CLASS_NAMES as RAFDB_CLASSES
+from kerasfer.data.loading import data_folder
 from kerasfer.data.samples import Samples
+from kerasfer.data.text_files import read_text
 from kerasfer.errors import DataError, RecipeError
 
 LISTS = {
@@ -90,12 +91,12 @@ class PictureList:
     """Holds one list as it was read.
 
     Args:
-        dataset: the dataset whose test pictures it names.
+        dataset: The dataset whose test pictures it names.
         name: `"occlusion"`, `"pose30"` or `"pose45"`.
-        labels: the class of each picture, such as `{"test_0003": "happiness"}`.
-        num_lines: lines of the file.
-        num_duplicates: lines that name a picture again; they are dropped.
-        num_conflicts: those of them that name another class than the first.
+        labels: The class of each picture, such as `{"test_0003": "happiness"}`.
+        num_lines: The number of lines in the file.
+        num_duplicates: The number of lines that repeat a picture, which are dropped.
+        num_conflicts: The number of repeated pictures with another class than the first time.
     """
 
     dataset: str
@@ -108,13 +109,13 @@ class PictureList:
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """Holds the samples that a list names, and how well the two fit.
+    """Holds the samples that a list names, and counts the differences between the two.
 
     Args:
-        samples: the samples found, in their own order and with their own labels.
-        listed: the `PictureList`.
-        num_missing: listed pictures that are not among the samples.
-        num_disagreeing: found pictures to which the list gives another class.
+        samples: The samples found, in their own order and with their own labels.
+        listed: The `PictureList`.
+        num_missing: The number of listed pictures that are not among the samples.
+        num_disagreeing: The number of found pictures to which the list gives another class.
     """
 
     samples: Samples
@@ -135,25 +136,26 @@ class Match:
             parts.append(f"{self.num_missing:,} not among the samples")
         if self.num_disagreeing:
             parts.append(
-                f"the list gives another class to {self.num_disagreeing:,} (the dataset's counts)"
+                f"the list gives another class to {self.num_disagreeing:,} "
+                "(the label of the dataset is used)"
             )
         return "; ".join(parts)
 
 
-def load_list(dataset, name, data_dir):
-    """Reads a list from `data_dir`/lists.
+def load_list(dataset, name, data_dir=None):
+    """Loads a list from `data_dir`/lists.
 
     Args:
-        dataset: a key of `LISTS`.
+        dataset: A key of `LISTS`.
         name: `"occlusion"`, `"pose30"` or `"pose45"`.
-        data_dir: the folder that holds the datasets and lists/.
+        data_dir: As for `kerasfer.data.loading.data_folder`.
 
     Returns:
         `PictureList`.
 
     Raises:
-        RecipeError: there is no such list.
-        DataError: the file is missing, or a line is none of this list.
+        RecipeError: If there is no such list.
+        DataError: If the file is missing, or a line does not have the form of this list.
     """
     if dataset not in LISTS:
         raise RecipeError(f"Lists exist for {', '.join(LISTS)}. Received: {dataset!r}.")
@@ -162,7 +164,7 @@ def load_list(dataset, name, data_dir):
             f"The lists of {dataset} are {', '.join(LISTS[dataset])}. Received: {name!r}."
         )
     file_name, pattern, example = LISTS[dataset][name]
-    path = Path(data_dir) / "lists" / file_name
+    path = data_folder(data_dir) / "lists" / file_name
     if not path.is_file():
         tree = ", ".join(f"lists/{other}" for other, *_ in LISTS[dataset].values())
         raise DataError(
@@ -172,7 +174,7 @@ def load_list(dataset, name, data_dir):
         )
     class_names = CLASS_NAMES[dataset]
     labels, num_lines, num_duplicates, num_conflicts = {}, 0, 0, 0
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    text = read_text(path, "Get the list again.")
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -181,7 +183,7 @@ def load_list(dataset, name, data_dir):
             raise DataError(
                 f"{path}, line {number}: expected a picture and a class from 0 to "
                 f"{len(class_names) - 1}, such as {example!r}. "
-                f"Found: {line.strip()[:60]!r}. Get the list again."
+                f"Found: {line.strip()[:60]!a}. Get the list again."
             )
         num_lines += 1
         label = class_names[int(match["label"])]
@@ -196,20 +198,20 @@ def load_list(dataset, name, data_dir):
 def match(samples, listed):
     """Finds the samples that a list names, by the names of the pictures.
 
-    A picture is found by the file name in its id, without suffix: `"test_0003.jpg"`,
+    A picture is identified by the file name in its id, without the suffix: `"test_0003.jpg"`,
     `"fer0034656.png"`, `"737/<picture>.jpg"`.
 
     Args:
-        samples: `Samples` of the list's dataset, or a part of them, such as the test split.
-        listed: a `PictureList`.
+        samples: `Samples` of the dataset of the list, or a part of them, such as the test split.
+        listed: A `PictureList`.
 
     Returns:
         `Match`.
 
     Raises:
-        DataError: the samples are of another dataset, or none of them is listed.
+        DataError: If the samples are from another dataset, or none of them is listed.
     """
-    if samples.name not in (listed.dataset, "folder"):  # prepared pictures keep their names
+    if samples.name not in (listed.dataset, "folder"):  # Prepared pictures keep their names.
         raise DataError(
             f"The list {listed.name} of {listed.dataset} names pictures of {listed.dataset}. "
             f"Received samples of {samples.name}."
@@ -223,7 +225,7 @@ def match(samples, listed):
             + (
                 "The lists name pictures of the release of 2017: set data.release=2017."
                 if listed.dataset == "affectnet"
-                else "The lists name test pictures: judge the test split."
+                else "The lists name test pictures, so use the test split."
             )
         )
     targets = samples.targets
@@ -238,15 +240,15 @@ def match(samples, listed):
 
 
 def select(samples, listed):
-    """Keeps the samples that a list names, in their own order and with their own labels.
+    """Selects the samples that a list names, in their own order and with their own labels.
 
-    Args and errors as for `match`, which also tells what did not fit.
+    The arguments and errors are those of `match`, which also counts the differences.
     """
     return match(samples, listed).samples
 
 
 def name_of(sample_id):
-    """Returns the name by which lists know a sample: `"737/ab12.jpg"` becomes `"ab12"`."""
+    """Returns the name that lists use for a sample: `"737/ab12.jpg"` becomes `"ab12"`."""
     return sample_id.rsplit("/", 1)[-1].split(".")[0]
 
 

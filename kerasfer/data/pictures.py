@@ -1,34 +1,80 @@
-"""Picture files and arrays: finding them, decoding them to RGB, resizing them."""
+"""Decoding picture files to uint8 RGB, and resizing pictures."""
 
+import os
+import stat
+import struct
 import warnings
-from pathlib import Path
+import zlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from kerasfer.data.picture_files import FaceInPicture
 from kerasfer.errors import DataError
+from kerasfer.text import printable
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-SMALLEST_SIDE = 8  # pixels; nothing smaller can be a face
+# The only decoders that may run. Pillow has many more, some of which start other programs (EPS) or
+# are hardly tested. JPEG includes MPO, the format of many phones, and PPM includes PGM and PBM.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+SMALLEST_SIDE = 8  # Pixels. A smaller picture cannot show a face.
 REMEDY = "Replace or remove the file, or leave out such pictures with data.on_bad_image=skip."
+ORIENTATION = 0x0112  # The EXIF tag.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow's decoders and its EXIF parser raise on damaged files, as found by fuzzing.
+DECODER_ERRORS = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, LookupError),
+    *(ArithmeticError, AssertionError, RuntimeError, MemoryError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
+# The first bytes of files that are often mistaken for pictures: (offset, bytes, what it is).
+LOOKALIKES = (
+    (4, b"ftyphei", "a HEIC picture. HEIC is unsupported, so convert it to JPEG"),
+    (4, b"ftyphev", "a HEIC picture. HEIC is unsupported, so convert it to JPEG"),
+    (4, b"ftypmif1", "a HEIC picture. HEIC is unsupported, so convert it to JPEG"),
+    (4, b"ftypmsf1", "a HEIC picture. HEIC is unsupported, so convert it to JPEG"),
+    (4, b"ftypavi", "an AVIF picture, which this Pillow cannot decode (pip install -U pillow)"),
+    (4, b"ftyp", "a video, of which `kerasfer video` reads the faces"),
+    (0, b"\x1aE\xdf\xa3", "a video, of which `kerasfer video` reads the faces"),
+    (8, b"AVI ", "a video, of which `kerasfer video` reads the faces"),
+    (0, b"%!PS", "a PostScript file"),
+    (0, b"%PDF", "a PDF file"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"version https://git-lfs", "a Git LFS pointer. Fetch the file itself (git lfs pull)"),
+    (0, b"<", "a web page or an SVG drawing"),
+)
 
-# Pillow warns from 89 megapixels on and refuses from 179 on: here a line that refuses is enough.
+# Pillow warns above 89 megapixels and refuses above 179. The error alone is sufficient here. The
+# other warnings are about damaged metadata, which is ignored.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def read_picture(path, remedy=REMEDY):
+def read_picture(path, remedy=REMEDY, *, shortest=None):
     """Decodes a picture file to uint8 RGB `(height, width, 3)`.
 
-    Colour spaces, palettes and 16-bit greys become 8-bit RGB, transparency is laid on white, and
-    the picture is turned upright as its EXIF orientation says.
+    Color spaces, palettes, gray values of 16 bits and floating-point gray values become 8-bit RGB.
+    Transparent pixels become white. The picture is turned upright according to its EXIF
+    orientation, and damaged EXIF data is ignored. Of an animation, the first frame is read.
 
     Args:
-        path: the picture file, or a `FaceInPicture`, whose box alone is returned.
-        remedy: the error's advice to the user.
+        path: The picture file, or a `FaceInPicture`, of which only the box is returned.
+        remedy: The advice at the end of an error message.
+        shortest: int. A picture whose shorter side is at least twice as long is shrunk until this
+            is its length, which for JPEG saves most of the decoding. `None` keeps every picture
+            as it is.
 
     Raises:
-        DataError: the file is no picture, is truncated, or the result has a side below 8 pixels.
+        DataError: If the file is not a regular file, is not a picture of one of `FORMATS`, is
+            damaged, or if one side has fewer than 8 pixels.
 
     Example:
 
@@ -39,34 +85,65 @@ def read_picture(path, remedy=REMEDY):
     >>> read_picture(path).shape
     (40, 48, 3)
     """
-    box = None
-    if isinstance(path, FaceInPicture):
-        path, box = path.path, path.box
+    path, box = (path.path, path.box) if isinstance(path, FaceInPicture) else (path, None)
+    start = b""
     try:
-        with Image.open(path) as image:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)  # a copy of 100 megapixels is 400 MB
-            picture = np.array(_to_rgb(image if box is None else _cut_out(image, box)))
-    # Pillow's decoders signal a damaged file by any of these.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("it is not a regular file")
+            start = file.read(32)
+            file.seek(0)
+            picture = _decode(file, box, shortest)
+    except DECODER_ERRORS as error:
         raise DataError(
-            f"{path} cannot be read as a picture: {_one_line(error)}. {remedy}"
+            f"{printable(path)} cannot be read as a picture: {_reason(error, start)}. {remedy}"
         ) from error
     height, width = picture.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
         raise DataError(
-            f"{path} is non-face-sized: expected at least {SMALLEST_SIDE} x {SMALLEST_SIDE} "
-            f"pixels, got {width} x {height}. "
-            f"{remedy}"
+            f"{printable(path)} is too small to show a face: expected at least {SMALLEST_SIDE} x "
+            f"{SMALLEST_SIDE} pixels, got {width} x {height}. {remedy}"
         )
     return picture
+
+
+def picture_size(path):
+    """Returns the width and height that `read_picture` would return, without decoding the file.
+
+    The EXIF orientation is not considered.
+
+    Args:
+        path: The picture file, or a `FaceInPicture`.
+
+    Returns:
+        `(width, height)` in pixels, or `None` if the file cannot be read.
+
+    Example:
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp()) / "face.png"
+    >>> Image.new("L", (48, 40), 128).save(path)
+    >>> picture_size(path)
+    (48, 40)
+    """
+    path, box = (path.path, path.box) if isinstance(path, FaceInPicture) else (path, None)
+    try:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            with Image.open(file, formats=FORMATS) as image:
+                left, top, right, bottom = _corners(image, box or (0, 0, *image.size))
+                return right - left, bottom - top
+    except DECODER_ERRORS:
+        return None
 
 
 def resize(picture, size):
     """Resizes a uint8 picture to `(size, size)` or `(size, size, 3)`.
 
-    Bilinear; when shrinking, the filter widens so that no detail aliases. The aspect ratio is not
-    kept: face crops are square, or nearly so.
+    The interpolation is bilinear with antialiasing. The aspect ratio is not kept, since face crops
+    are square or nearly so.
 
     Example:
 
@@ -79,46 +156,61 @@ def resize(picture, size):
 
 
 def shrink(picture, longest):
-    """Shrinks a uint8 RGB picture to a longest side of `longest` pixels, where it has more.
+    """Shrinks a uint8 RGB picture until its longest side has `longest` pixels.
 
-    Keeps the aspect ratio. Whole pixels are averaged first, which makes short work of 100
-    megapixels.
+    The aspect ratio is kept, and a smaller picture is returned unchanged. Blocks of pixels are
+    averaged first, which makes this fast for large pictures.
 
     Example:
 
     >>> shrink(np.zeros((3000, 4000, 3), "uint8"), 1600).shape
     (1200, 1600, 3)
     """
-    scale = longest / max(picture.shape[:2])
-    if scale >= 1:
+    if longest >= max(picture.shape[:2]):
         return picture
-    height, width = (max(1, round(pixels * scale)) for pixels in picture.shape[:2])
-    image = Image.fromarray(picture)
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
+    return np.asarray(_scaled(Image.fromarray(picture), longest / max(picture.shape[:2])))
 
 
-def list_pictures(folder):
-    """Lists the picture files of a folder, sorted by name; hidden files are passed over."""
-    return sorted(
-        path
-        for path in Path(folder).iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+def _open_without_waiting(path, flags):
+    """Opens a FIFO without waiting for a writer, so that it can be recognized and refused."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def list_class_folders(folder):
-    """Maps class names to the subfolders of a folder, sorted by name.
+def _decode(file, box, shortest):
+    with Image.open(file, formats=FORMATS) as image:
+        size = image.size if box is None else box[2:]
+        shrinks = shortest is not None and min(size) >= 2 * shortest
+        if shrinks and box is None:
+            scale = shortest / min(image.size)
+            # Decodes a JPEG file at an eighth, a quarter or half of its size; elsewhere no effect.
+            image.draft(None, tuple(round(side * scale) for side in image.size))
+        has_16_bit_colors = any(";16" in str(tile.args) for tile in image.tile)
+        image.load()
+        if has_16_bit_colors and image.mode == "RGB":
+            _check_16_bit_colors(image)
+        orientation = _orientation(image)
+        picture = _to_rgb(image if box is None else image.crop(_corners(image, box)))
+        if shrinks and min(picture.size) > shortest:
+            picture = _scaled(picture, shortest / min(picture.size))
+        if orientation in UPRIGHT:
+            picture = picture.transpose(UPRIGHT[orientation])
+        return np.array(picture)
 
-    Hidden folders and the `__MACOSX` of archives made on a Mac are passed over.
-    """
-    return {
-        path.name: path
-        for path in sorted(Path(folder).iterdir())
-        if path.is_dir() and not path.name.startswith((".", "__"))
-    }
+
+def _orientation(image):
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except DECODER_ERRORS:
+        return 1
 
 
-def _cut_out(image, box):
+def _scaled(image, scale):
+    width, height = (max(1, round(pixels * scale)) for pixels in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def _corners(image, box):
+    """Returns left, top, right and bottom of the part of a face box that is in the picture."""
     left, top, width, height = box
     right, bottom = min(left + width, image.width), min(top + height, image.height)
     left, top = max(left, 0), max(top, 0)
@@ -127,20 +219,53 @@ def _cut_out(image, box):
             f"the face box {box} (left, top, width, height) must lie in the picture, which has "
             f"{image.width} x {image.height} pixels"
         )
-    return image.crop((left, top, right, bottom))
+    return left, top, right, bottom
 
 
 def _to_rgb(image):
-    if image.mode.startswith(("I", "F")):  # 16-bit and deeper greys, which Pillow would clip
-        depth = np.asarray(image, dtype="float32")
-        if depth.max(initial=0.0) > 255:
-            depth = depth / 257  # 65535 becomes 255
-        image = Image.fromarray(depth.clip(0, 255).round().astype("uint8"))
+    if image.mode.startswith(("I", "F")):  # Pillow would clip these at 255.
+        image = Image.fromarray(_to_bytes(np.asarray(image, dtype="float64")))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _one_line(error):
-    return " ".join(str(error).split())
+def _to_bytes(gray):
+    """Scales gray values of more than 8 bits to uint8.
+
+    The scale follows from the largest value: up to 1 for floating-point files, then 8, 10, 12 and
+    16 bits. Cameras with 10 or 12 bits write their values into 16-bit files, where they would
+    otherwise look nearly black.
+    """
+    low, high = gray.min(initial=0.0), gray.max(initial=0.0)
+    if not (low >= 0 and high <= 65535):
+        raise ValueError(
+            "gray values must be in [0, 1], [0, 255] or [0, 65535], got values from "
+            f"{low:g} to {high:g}"
+        )
+    white = next(white for white in (1, 255, 1023, 4095, 65535) if high <= white)
+    if white == 1 and (gray == gray.round()).all():
+        white = 255  # Integers: a picture that really is black.
+    return (gray * (255 / white)).round().astype("uint8")
+
+
+def _check_16_bit_colors(image):
+    """Refuses colors of 12 bits in a file of 16 bits, of which Pillow keeps only the upper 8."""
+    brightest = max(high for _, high in image.getextrema())
+    if 0 < brightest < 16:
+        raise ValueError(
+            "its colors have 16 bits and are all below 4096 of 65535, so it would be nearly black. "
+            "Scale the colors to 16 bits, or save them with 8 bits"
+        )
+
+
+def _reason(error, start):
+    for offset, magic, what in LOOKALIKES:
+        if start[offset:].startswith(magic):
+            return f"it is {what}"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"it has none of the supported formats ({', '.join(FORMATS)})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return printable(" ".join(str(error).split())) or type(error).__name__

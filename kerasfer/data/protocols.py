@@ -1,10 +1,10 @@
-"""Who is trained on and who is tested: from a dataset's samples to train, validation and test.
+"""Protocols, which divide the samples of a dataset into train, validation and test.
 
-| protocol   | folds      | test                         | use                                    |
-|------------|------------|------------------------------|----------------------------------------|
-| `official` | 1          | the release's test split     | where the release has one              |
-| `subjects` | num_folds  | persons never seen before    | CK+: the honest number                 |
-| `frames`   | 1          | frames drawn at random       | CK+ as the papers likely did: it leaks |
+| protocol   | folds      | test split                    | use                                   |
+|------------|------------|-------------------------------|---------------------------------------|
+| `official` | 1          | the test split of the release | if the release has one                |
+| `subjects` | num_folds  | persons who are not in train  | CK+: the meaningful accuracy          |
+| `frames`   | 1          | frames drawn at random        | CK+ as in most papers: it leaks       |
 """
 
 import warnings
@@ -20,15 +20,15 @@ FRAMES_TEST_FRACTION = 1 / 6
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Holds the three parts of one experiment.
+    """Holds the three splits of one experiment.
 
     Args:
-        train: what the model learns from.
-        validation: what picks the epoch and stops training.
-        test: what is reported.
-        protocol: the protocol that drew the parts.
-        leaking: whether near-identical pictures are in both train and test, so that the result
-            says nothing about new persons.
+        train: The samples that the model is trained on.
+        validation: The samples that select the best epoch and stop training.
+        test: The samples that the model is evaluated on.
+        protocol: The protocol that made the splits.
+        leaking: Whether nearly identical pictures are in both train and test, so that the accuracy
+            does not apply to new persons.
     """
 
     train: Samples
@@ -41,22 +41,22 @@ class Fold:
 def make_folds(samples, protocol=None, *, seed=0, num_folds=10, validation_fraction=0.1):
     """Divides samples into the folds of a protocol.
 
-    The same arguments give the same folds, and each part keeps the samples' order.
+    The same arguments give the same folds, and each split keeps the order of the samples.
 
     Args:
-        samples: the whole dataset.
-        protocol: `"official"`, `"subjects"` or `"frames"`; None for the dataset's default.
-        seed: int, for what is drawn at random.
-        num_folds: how many folds `"subjects"` makes, at least 3.
-        validation_fraction: share of the training samples that validate, in (0, 1), where the
-            protocol does not say which.
+        samples: The whole dataset.
+        protocol: `"official"`, `"subjects"` or `"frames"`; `None` for the default of the dataset.
+        seed: int, for random draws.
+        num_folds: The number of folds of `"subjects"`, at least 3.
+        validation_fraction: The share of the training samples, in (0, 1), that become the
+            validation split, if the protocol does not define one.
 
     Returns:
-        A list of `Fold`; one fold for `"official"` and `"frames"`.
+        A list of `Fold`, which has one item for `"official"` and `"frames"`.
 
     Raises:
-        RecipeError: no such protocol.
-        DataError: the dataset lacks what the protocol needs, or is too small.
+        RecipeError: If the protocol is unknown.
+        DataError: If the dataset does not suit the protocol, or is too small.
 
     Example:
 
@@ -84,8 +84,8 @@ def make_folds(samples, protocol=None, *, seed=0, num_folds=10, validation_fract
         for part, indices in (("train", train), ("validation", validation), ("test", test)):
             if len(indices) == 0:
                 raise DataError(
-                    f"{samples.name} is too small for the protocol {protocol!r}: "
-                    f"of its {len(samples)} samples none is left for {part}. Add pictures."
+                    f"{samples.name} is too small for the protocol {protocol!r}: none of its "
+                    f"{len(samples)} samples remains for {part}. Add pictures."
                 )
     return [
         Fold(*map(samples.take, indices), protocol=protocol, leaking=protocol == "frames")
@@ -93,20 +93,30 @@ def make_folds(samples, protocol=None, *, seed=0, num_folds=10, validation_fract
     ]
 
 
-def split_off(targets, fraction, seed):
-    """Draws a stratified share of samples; what stays keeps at least one of each class.
+def split_off(targets, fraction, seed, *, every_class=False):
+    """Draws a stratified share of samples.
+
+    At least one sample of each class remains.
 
     Args:
         targets: int `(n,)`.
-        fraction: the share to draw, in (0, 1).
+        fraction: The share to draw, in (0, 1).
         seed: int.
+        every_class: Whether to draw at least one sample of each class that has two or more, which
+            may draw a few samples more than the share.
 
     Returns:
-        Two sorted index arrays: the samples that stay, and those drawn.
+        Two sorted index arrays: the samples that remain, and those drawn.
     """
     num_kept = len(targets) - round(fraction * len(targets))
     order = stratified_order(targets, seed)
-    return np.sort(order[:num_kept]), np.sort(order[num_kept:])
+    is_drawn = np.zeros(len(targets), dtype=bool)
+    is_drawn[order[num_kept:]] = True
+    for target in np.unique(targets) if every_class else ():
+        members = order[targets[order] == target]
+        if len(members) > 1 and not is_drawn[members].any():
+            is_drawn[members[-1]] = True
+    return np.flatnonzero(~is_drawn), np.flatnonzero(is_drawn)
 
 
 def _official(samples, seed, num_folds, validation_fraction):
@@ -120,7 +130,7 @@ def _official(samples, seed, num_folds, validation_fraction):
     )
     if len(test) == 0:
         raise DataError(
-            f"{samples.name} has no test split, which the protocol 'official' reports on. "
+            f"{samples.name} has no test split, which the protocol 'official' needs. "
             "Add one, or set data.protocol=frames."
         )
     if len(validation) == 0:
@@ -132,7 +142,7 @@ def _official(samples, seed, num_folds, validation_fraction):
 def _subjects(samples, seed, num_folds, validation_fraction):
     if samples.subjects is None:
         raise DataError(
-            f"The subjects of {samples.name} are not known, so they cannot be kept apart. "
+            f"The subjects of {samples.name} are unknown, so they cannot be kept apart. "
             f"Set data.protocol to {'frames' if samples.splits is None else 'official'}."
         )
     num_subjects = len(np.unique(samples.subjects))
@@ -142,12 +152,12 @@ def _subjects(samples, seed, num_folds, validation_fraction):
             f"{samples.name} is too small for {num_folds} folds: {num_subjects} subjects, and "
             f"{largest_class} samples in the largest class. Set data.num_folds lower."
         )
-    # scikit-learn is slow to import and only this protocol needs it.
+    # scikit-learn is slow to import, and only this protocol needs it.
     from sklearn.model_selection import StratifiedGroupKFold
 
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # A class with fewer samples than folds is "stratified as far as possible".
+        # A class with fewer samples than folds is stratified as far as possible.
         warnings.filterwarnings("ignore", message="The least populated class")
         tests = [
             test for _, test in splitter.split(samples.targets, samples.targets, samples.subjects)

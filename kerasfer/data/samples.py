@@ -1,39 +1,50 @@
-"""Labelled pictures of a dataset, before any of them is decoded."""
+"""Labeled pictures of a dataset, before any of them is decoded."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import numpy as np
 
+from kerasfer.data.layout import FolderLayout
 from kerasfer.data.picture_files import Names, PictureFiles
 from kerasfer.data.pictures import read_picture
+from kerasfer.options import Split
+from kerasfer.text import printable
 
-SPLITS = ("train", "validation", "test")
+SPLITS = get_args(Split)
+WHOLE = "whole"  # Stands for the split of a dataset that has no splits.
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Holds the labelled pictures of one dataset, or of a part of it.
+    """Holds the labeled pictures of one dataset, or of a part of it.
 
-    Every dataset becomes this one thing, so that protocols, batches and reports know nothing
-    about releases and file formats.
+    All datasets have this form, so that protocols, batches and reports do not depend on releases
+    and file formats.
 
     Args:
-        name: the dataset's name, such as `"fer2013"`.
-        class_names: the classes, in the order of the label columns.
+        name: The name of the dataset, such as `"fer2013"`.
+        class_names: The classes, in the order of the label columns.
         pictures: uint8 array `(n, height, width)` or `(n, height, width, 3)`, or a list of n paths
             that are decoded when a batch needs them.
         labels: float32 array `(n, num_classes)` whose rows sum to 1: one-hot, or soft labels.
-        ids: n different readable names, such as `"fer2013.csv:17"`.
-        splits: n times `"train"`, `"validation"` or `"test"`, where the release has official
-            splits.
-        subjects: n names of the persons pictured, where they are known.
-        protocol: the dataset's default protocol, a key of `kerasfer.data.protocols.PROTOCOLS`.
+        ids: n distinct names, such as `"fer2013.csv:17"`. They can be encoded as UTF-8: bytes of
+            file names that are not valid UTF-8 become escapes such as `\\xe9`.
+        splits: n times `"train"`, `"validation"` or `"test"`, if the release has official splits.
+        subjects: n names of the persons pictured, if they are known.
+        protocol: The default protocol of the dataset, a key of `kerasfer.data.protocols.PROTOCOLS`.
         landmarks: float32 `(n, points, 2)`, x and y in pixels of the decoded pictures, NaN where
             unknown; see `kerasfer.data.landmarks`.
+        source: Where the pictures come from, with the options that select them, such as
+            `"/data/ferplus, labels=majority"`. Two datasets are the same only if their `name` and
+            `source` are equal; see `same_dataset`.
+        drawn_splits: The splits that were drawn at random, because the folder does not have them.
+        notes: Lines for the user about what was skipped or assumed when the dataset was loaded.
+        layout: How `kerasfer data prepare` lays out a copy of the dataset.
 
     Raises:
-        ValueError: the lengths, the labels or the names do not fit together.
+        ValueError: If the lengths, the labels or the names do not fit together.
 
     Example:
 
@@ -53,6 +64,10 @@ class Samples:
     subjects: np.ndarray | None = None
     protocol: str = "official"
     landmarks: np.ndarray | None = None
+    source: str = ""
+    drawn_splits: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    layout: FolderLayout = field(default_factory=FolderLayout)
 
     def __post_init__(self):
         expected = (len(self.pictures), len(self.class_names))
@@ -67,9 +82,11 @@ class Samples:
             values = getattr(self, column)
             if values is not None and len(values) != len(self):
                 raise ValueError(
-                    f"`{column}` must have one entry a picture. "
+                    f"`{column}` must have one entry for each picture. "
                     f"Received: {len(values)} entries for {len(self)} pictures."
                 )
+        if not isinstance(self.ids, Names):
+            object.__setattr__(self, "ids", _printable_ids(self.ids))
         if len(set(self.ids)) != len(self):
             raise ValueError("`ids` must differ from one another.")
         if self.splits is not None and not set(self.splits) <= set(SPLITS):
@@ -80,13 +97,20 @@ class Samples:
 
     @property
     def targets(self):
-        """The most likely class of each picture, int `(n,)`."""
+        """Returns the most likely class of each picture, int `(n,)`."""
         return self.labels.argmax(axis=1)
 
-    def picture(self, index):
-        """Decodes one picture: uint8 `(height, width)` or `(height, width, 3)`."""
+    def picture(self, index, shortest=None):
+        """Decodes one picture: uint8 `(height, width)` or `(height, width, 3)`.
+
+        Args:
+            index: int.
+            shortest: As for `kerasfer.data.pictures.read_picture`, which decodes the files.
+        """
         picture = self.pictures[index]
-        return picture if isinstance(picture, np.ndarray) else read_picture(picture)
+        if isinstance(picture, np.ndarray):
+            return picture
+        return read_picture(picture, shortest=shortest)
 
     def take(self, indices):
         """Returns the samples at `indices`, an int or boolean array, in that order."""
@@ -110,6 +134,51 @@ class Samples:
         )
 
 
+def same_dataset(one, other):
+    """Tells whether two `Samples` are parts of the same dataset.
+
+    Args:
+        one: `Samples`.
+        other: `Samples`.
+
+    Example:
+
+    >>> from kerasfer.data import load_dataset
+    >>> samples = load_dataset("synthetic", num_samples=20)
+    >>> same_dataset(samples.take([0, 1]), samples.take([5]))
+    True
+    """
+    return (one.name, one.source) == (other.name, other.source)
+
+
+def source_of(place, **options):
+    """Describes where samples come from: a place, and the options that are set.
+
+    Example:
+
+    >>> source_of("/data/ferplus", labels="majority", release=None)
+    '/data/ferplus, labels=majority'
+    """
+    chosen = [
+        f"{key}={value}"
+        for key, value in options.items()
+        if value is not None and value is not False
+    ]
+    return ", ".join([printable(place), *chosen])
+
+
+def _printable_ids(names):
+    """Makes names encodable as UTF-8, and keeps those apart that become equal by this."""
+    ids, taken = [], set(names)
+    for name in names:
+        shown = name if isinstance(name, str) and name.isascii() else printable(name)
+        while shown != name and shown in taken:
+            shown += "_"
+        taken.add(shown)
+        ids.append(shown)
+    return ids
+
+
 def one_hot(targets, num_classes):
     """Turns class indices `(n,)` into float32 labels `(n, num_classes)`."""
     return np.eye(num_classes, dtype="float32")[np.asarray(targets, dtype="int64")]
@@ -118,20 +187,20 @@ def one_hot(targets, num_classes):
 def stratified_order(targets, seed):
     """Orders the samples so that every beginning of the order is stratified.
 
-    The first samples are one of each class; after them each class appears in proportion to its
-    size. The first k of the order are thus a stratified subset of exactly k samples, and never
-    lack a class when k allows it.
+    The first samples are one of each class. After them each class appears in proportion to its
+    size. The first k samples of the order are thus a stratified subset, which contains every class
+    if k is large enough.
 
     Args:
-        targets: int `(n,)`.
-        seed: int; the same seed gives the same order.
+        targets: int array `(n,)`.
+        seed: int. The same seed gives the same order.
 
     Returns:
         int `(n,)`, a permutation of the sample indices.
     """
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(targets))
-    turn = np.empty(len(targets))  # when, from 0 to 1, a sample's turn comes
+    turn = np.empty(len(targets))  # when a sample's turn comes, from 0 to 1
     for target in np.unique(targets):
         members = shuffled[targets[shuffled] == target]
         turn[members] = (np.arange(len(members)) + 0.5) / len(members)
@@ -142,7 +211,7 @@ def stratified_order(targets, seed):
 def limit(samples, num_samples, seed=0):
     """Keeps a stratified subset of `num_samples` samples, in their original order.
 
-    With fewer samples than that, or with `num_samples=None`, all are kept.
+    All samples are kept if there are fewer, or if `num_samples` is `None`.
 
     Example:
 
@@ -161,14 +230,14 @@ def class_weights(labels, mode):
     """Weighs the classes so that the mean weight over the training samples is 1.
 
     Args:
-        labels: float32 `(n, num_classes)`, the labels of the training samples; soft labels count
+        labels: float32 `(n, num_classes)`, the labels of the training samples. Soft labels count
             by their shares.
-        mode: `"balanced"`, inverse to the class's frequency, so that all classes matter alike;
-            `"proportional"`, the literal reading of the SPD-Attention paper, which favours the
-            frequent classes further; or `"none"`.
+        mode: `"balanced"`, inverse to the frequency of the class, so that all classes have the
+            same influence; `"proportional"`, the literal reading of the SPD-Attention paper,
+            which favors frequent classes; or `"none"`.
 
     Returns:
-        float32 `(num_classes,)`, or None for `"none"`. A class without samples weighs 0.
+        float32 `(num_classes,)`, or `None` for `"none"`. A class without samples has weight 0.
 
     Example:
 

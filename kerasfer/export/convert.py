@@ -1,9 +1,8 @@
-"""Writes the exported file, in a TensorFlow process of its own: `python -m … convert JOB`.
+"""Converts a model, in a TensorFlow process of its own: `python -m kerasfer.export.convert FOLDER`.
 
-Keras' exports work on TensorFlow only, whatever a model was trained on, and converters may crash.
-
-The job is a folder with job.json. It gets `exported` (with the format's suffix), pictures.npy and
-the model's own answers to them, reference.npy, and converted.json; or error.json.
+The folder contains the `kerasfer.export.job.Job`. The process writes `exported` (with the format's
+suffix), pictures.npy, the model's own predictions for them, reference.npy, and converted.json; or,
+if something is wrong, error.json.
 """
 
 import json
@@ -14,75 +13,69 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasfer import layers  # noqa: F401  registers what a saved model is made of
-from kerasfer.data.pipeline import Batches
+from kerasfer import layers  # noqa: F401  registers the layers of saved models
+from kerasfer.data.batches import Batches
+from kerasfer.data.loading import load_fold
 from kerasfer.data.samples import limit
 from kerasfer.errors import KerasferError, RunError
-from kerasfer.evaluate import find_run, load_fold, with_classes_of
-from kerasfer.export.onnx_file import write_onnx
+from kerasfer.export.formats import FORMATS
+from kerasfer.export.job import Job
 from kerasfer.export.rebuild import is_half, rebuild
-from kerasfer.export.saved_model import write_saved_model
-from kerasfer.export.tflite_file import write_tflite
+from kerasfer.models.loading import with_classes_of
+from kerasfer.runs.finding import find_run
 
-NUM_PICTURES = 1000  # to compare on
-NUM_REPRESENTATIVE = 200  # to find the ranges of activations on
-
-# The writer, the suffix, and which form of the spectral layers the target can compute.
-FORMATS = {
-    "onnx": (write_onnx, ".onnx", "matmul"),
-    "saved_model": (write_saved_model, "", None),
-    "tflite": (write_tflite, ".tflite", "matmul"),
-}
+NUM_PICTURES = 1000  # for the comparison
+NUM_REPRESENTATIVE = 200  # for the ranges of activations
 
 
 def convert(folder):
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    model = _load(Path(job["model"]))
-    last = model.layers[-1]
-    class_names = job["class_names"] or getattr(last, "class_names", None)
+    """Converts the model of the job in a folder."""
+    job = Job.load(folder)
+    model = _load(Path(job.model))
+    class_names = job.class_names or getattr(model.layers[-1], "class_names", None)
     class_names = [str(name) for name in class_names or range(model.output_shape[-1])]
     if len(class_names) != model.output_shape[-1]:
         raise RunError(
             f"Expected one name for each of the {model.output_shape[-1]} classes. Received: "
             f"{', '.join(class_names)}."
         )
-    facts = _read_pictures(job, folder, model) if job["run"] else {"pictures": "pictures given"}
+    described = _write_pictures(job, folder, model) if job.run else "the given pictures"
     pictures = np.load(folder / "pictures.npy")
     if pictures.shape[1:] != model.input_shape[1:]:
         raise RunError(
-            f"The pictures must be {('n', *model.input_shape[1:])}, as the model takes them. "
+            f"`pictures` must have the shape {('n', *model.input_shape[1:])} of the model's input. "
             f"Received: {pictures.shape}."
         )
     in_float32 = rebuild(model)
     np.save(folder / "reference.npy", _predict(in_float32, pictures))
     if is_half(model):
         np.save(folder / "as_trained.npy", _predict(model, pictures))
-    write, suffix, method = FORMATS[job["format"]]
+    format = FORMATS[job.format]
     size = model.input_shape[1]
     is_picture = model.input_shape[1:] == (size, size, 3)
     metadata = {
-        "name": job["name"],
+        "name": job.name,
         "class_names": class_names,
         "image_size": size if is_picture else None,
-        "quantize": job["quantize"],
+        "quantize": job.quantize,
     }
     if is_picture:
         _write_files(folder, pictures[:32])
-    ready = rebuild(model, method) if method else in_float32
+    ready = rebuild(model, format.method) if format.method else in_float32
     representative = folder / "representative.npy"
     inputs = np.load(representative) if representative.exists() else pictures
-    written = write(
+    facts = format.load_writer()(
         ready,
-        folder / f"exported{suffix}",
+        folder / f"exported{format.suffix}",
         metadata,
-        job["quantize"],
+        job.quantize,
         inputs[:NUM_REPRESENTATIVE].astype("float32"),
     )
     versions = {name: sys.modules[name].__version__ for name in ("keras", "tensorflow")}
     if "tf2onnx" in sys.modules:
         versions["tf2onnx"] = sys.modules["tf2onnx"].__version__
-    facts = {**facts, **written, "metadata": metadata, "versions": versions}
-    (folder / "converted.json").write_text(json.dumps(facts), encoding="utf-8")
+    converted = {"pictures": described, **facts, "metadata": metadata, "versions": versions}
+    (folder / "converted.json").write_text(json.dumps(converted), encoding="utf-8")
 
 
 def _load(path):
@@ -99,16 +92,20 @@ def _load(path):
         )
     if None in inputs[0].shape[1:]:
         raise RunError(
-            "Expected an input whose sizes are known, but for the batch. Received: "
+            "Expected an input whose sizes are all known, except for the batch. Received: "
             f"{tuple(inputs[0].shape)}."
         )
     return model
 
 
-def _read_pictures(job, folder, model):
-    """Reads pictures of the run's validation split, and for int8 of its training split."""
-    _, recipe = find_run(job["run"])
-    fold = load_fold(recipe.data, recipe.train.seed, job["data_dir"])
+def _write_pictures(job, folder, model):
+    """Writes pictures of the run's validation split, and for int8 of its training split.
+
+    Returns:
+        Which pictures they are.
+    """
+    _, recipe = find_run(job.run)
+    fold = load_fold(recipe.data, recipe.train.seed, job.data_dir)
 
     def read(samples, most):
         samples = limit(with_classes_of(model, samples), most, seed=0)
@@ -121,9 +118,9 @@ def _read_pictures(job, folder, model):
     targets, pictures = read(fold.validation, NUM_PICTURES)
     np.save(folder / "pictures.npy", pictures)
     np.save(folder / "targets.npy", targets)
-    if job["quantize"] == "int8":
+    if job.quantize == "int8":
         np.save(folder / "representative.npy", read(fold.train, NUM_REPRESENTATIVE)[1])
-    return {"pictures": f"{fold.validation.name}, validation split"}
+    return f"{fold.validation.name}, validation split"
 
 
 def _predict(model, pictures):
@@ -131,7 +128,7 @@ def _predict(model, pictures):
 
 
 def _write_files(folder, pictures):
-    """Writes pictures as files, to be decoded by what was exported."""
+    """Writes pictures as files, which the exported model decodes."""
     from PIL import Image
 
     for index, picture in enumerate(pictures.clip(0, 255).round().astype("uint8")):
@@ -142,8 +139,8 @@ def main(folder):
     try:
         convert(folder)
     except KerasferError as error:
-        told = {"type": type(error).__name__, "message": str(error)}
-        (folder / "error.json").write_text(json.dumps(told), encoding="utf-8")
+        reported = {"type": type(error).__name__, "message": str(error)}
+        (folder / "error.json").write_text(json.dumps(reported), encoding="utf-8")
         sys.exit(error.exit_code)
 
 

@@ -1,27 +1,22 @@
-"""From a trained model to a file that was loaded, compared and timed: the steps, in order."""
+"""Exports a trained model: convert it, load the result with its runtime, compare, keep it."""
 
 import contextlib
-import json
 import os
-import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from kerasfer import __version__, errors
+from kerasfer import __version__
 from kerasfer.errors import RecipeError, RunError
-from kerasfer.export import probe
-from kerasfer.export.parity import MOST_DIFFERENCE, compare, mismatch
+from kerasfer.export.formats import FORMATS, QUANTIZATIONS
+from kerasfer.export.job import Job
+from kerasfer.export.parity import MOST_DIFFERENCE, compare, find_mismatch
+from kerasfer.export.processes import convert, measure
 from kerasfer.files import write_json
 
-# The suffix, and the threads that latencies are measured with; None: TensorFlow's own choice.
-FORMATS = {"saved_model": ("", [None]), "tflite": (".tflite", [1, 4]), "onnx": (".onnx", [1, 4])}
-QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 REPORT = "export_report.json"
 
 
@@ -34,39 +29,45 @@ def export_run(
     data_dir=None,
     allow_mismatch=False,
 ):
-    """Exports a run's model and compares it with what was written, on its validation pictures.
+    """Exports the model of a run, and compares the export with it on the run's validation pictures.
 
-    It becomes `output_dir/<name>/<version>/`, a SavedModel as TF Serving expects it, or
-    `output_dir/<name>/<name>.tflite` or `.onnx`, with `-<quantize>` after the name where it is
-    quantized. A SavedModel becomes the next version; other files are never overwritten.
+    The export becomes `output_dir/<name>/<version>/`, a SavedModel as TF Serving expects it, or
+    `output_dir/<name>/<name>.tflite` or `.onnx`, with `-<quantize>` after the name if it is
+    quantized. A SavedModel becomes the next version. Other files are never overwritten.
 
     Args:
-        run: A run's folder, or the `model.keras` in it.
+        run: A run folder, or the `model.keras` in it.
         format: `"saved_model"`, `"tflite"` or `"onnx"`.
-        quantize: For TFLite: `"none"`, `"float16"`, `"dynamic"` or `"int8"`, whose ranges come from
-            the run's training pictures.
+        quantize: For TFLite: `"none"`, `"float16"`, `"dynamic"` or `"int8"`. The ranges for
+            `"int8"` come from the run's training pictures.
         output_dir: Folder of the exports.
-        data_dir: Folder of the datasets; `None` for `$KERASFER_DATA`, else `data`.
-        allow_mismatch: Whether to keep a file that answers otherwise than the model.
+        data_dir: Folder of the datasets. Defaults to `$KERASFER_DATA`, then `data`.
+        allow_mismatch: Whether to keep an export that disagrees with the model.
 
     Returns:
-        The dict of `export_report.json`; `"path"` is what was written.
+        The dict of `export_report.json`; `"path"` is the exported file or folder.
 
     Raises:
-        RecipeError: Where the format or the quantization is unknown, or they do not go together.
-        RunError: Where there is no model, the conversion fails, the file exists or differs.
-        DataError: Where the run's dataset is not at hand.
+        RecipeError: If the format or the quantization is unknown or unsupported.
+        RunError: If there is no model, the conversion fails, the file exists, or it disagrees.
+        DataError: If the dataset of the run is missing.
 
     Example:
-        >>> export_run("runs/quickstart", "tflite", "int8")["top1_agreement"]
+
+    ```python
+    report = export_run("runs/quickstart", "tflite", "int8")
+    report["top1_agreement"]  # 0.996
+    ```
     """
-    suffix = _check(format, quantize)
+    _check(format, quantize)
     model, name = _find(Path(run))
     path = Path(output_dir) / name
     if format != "saved_model":
+        suffix = FORMATS[format].suffix
         path = path / f"{name}{'' if quantize == 'none' else f'-{quantize}'}{suffix}"
-    job = {"run": str(run), "data_dir": data_dir, "model": str(model), "name": name}
-    return _export(job, path, format, quantize, allow_mismatch)
+    job = Job(format, quantize, str(model), name, run=str(run), data_dir=data_dir)
+    with _work_folder(job, path) as work:
+        return _export(job, work, path, str(run), allow_mismatch)
 
 
 def export(
@@ -82,65 +83,51 @@ def export(
 ):
     """Exports any Keras model with one input and one output `(batch, classes)`.
 
-    It may come from any backend, and have kerasfer's layers or not. A layer of your own must be
-    importable: the model is saved, and loaded in another process.
+    The model may come from any backend, with or without layers of kerasfer. Custom layers must be
+    importable, because the model is saved and loaded in another process.
 
     Args:
         model: A built `keras.Model`, or the path of a `.keras` file.
         path: The folder of the versions of a SavedModel, or the `.tflite` or `.onnx` file.
         format, quantize, allow_mismatch: As in `export_run`.
-        pictures: float32 `(n, ...)`, real inputs, to compare on; some hundreds.
-        representative: float32 `(n, ...)`, inputs from the training data, for `"int8"`; `None`
-            takes `pictures`.
-        class_names: One string a class; `None` for those of the model's `ClassProbabilities`, or
-            else "0", "1" and so on.
+        pictures: float32 `(n, ...)`, some hundred real inputs for the comparison.
+        representative: float32 `(n, ...)`, inputs from the training data for `"int8"`. Defaults to
+            `pictures`.
+        class_names: One string per class. Defaults to those of the model's `ClassProbabilities`,
+            or to "0", "1" and so on.
 
     Returns:
         As `export_run`.
 
     Raises:
-        As `export_run`.
+        ValueError: If `path` has the wrong suffix or `pictures` is empty.
+        RecipeError, RunError: As `export_run`.
 
     Example:
-        >>> export(model, "faces.onnx", "onnx", pictures=pictures)["max_probability_difference"]
+
+    ```python
+    report = export(model, "faces.onnx", "onnx", pictures=pictures)
+    report["max_probability_difference"]  # 1e-06
+    ```
     """
-    suffix = _check(format, quantize)
-    path = Path(path)
+    _check(format, quantize)
+    path, suffix = Path(path), FORMATS[format].suffix
     if path.suffix != suffix and suffix:
         raise ValueError(f"`path` must end in {suffix!r} for {format!r}. Received: {path}.")
     if len(pictures) == 0:
         raise ValueError("`pictures` must not be empty: the export is compared on them.")
-    name = path.name.removesuffix(suffix)
-    job = {"run": None, "data_dir": None, "model": None, "name": name}
-    job["class_names"] = None if class_names is None else list(class_names)
-    inputs = {"pictures": pictures, "representative": representative}
-    return _export(job, path, format, quantize, allow_mismatch, model, inputs)
-
-
-def _export(job, path, format, quantize, allow_mismatch, model=None, inputs=None):
-    if format != "saved_model" and path.exists():
-        raise _exists(path)
-    folder = path if format == "saved_model" else path.parent
-    with _workplace(folder) as work:
-        for name, value in (inputs or {}).items():
-            if value is not None:
-                np.save(work / f"{name}.npy", np.asarray(value, dtype="float32"))
-        job = {"class_names": None, **job, "format": format, "quantize": quantize}
-        source = job["run"] or (str(model) if _is_path(model) else "a keras.Model")
-        if model is not None:
-            job["model"] = str(_save(model, work))
-        print(f"{'model':<14}{source}", flush=True)
-        facts = _convert(job, work)
-        print(f"{'converted':<14}{format}, compared on {facts['pictures']}", flush=True)
-        exported = work / f"exported{FORMATS[format][0]}"
-        report = {"source": source, **_judge(job, facts, exported, work)}
-        if report["mismatch"] and not allow_mismatch:
-            raise RunError(
-                f"The exported file was not kept, since it does not say what the model says: "
-                f"{report['mismatch']}. Add --allow-mismatch to keep it all the same, or choose "
-                "another --quantize."
-            )
-        return _place(exported, path, report, format)
+    is_file = isinstance(model, str | os.PathLike)
+    names = None if class_names is None else tuple(class_names)
+    file = str(Path(model).resolve()) if is_file else ""
+    job = Job(format, quantize, file, path.name.removesuffix(suffix), class_names=names)
+    with _work_folder(job, path) as work:
+        for name, values in (("pictures", pictures), ("representative", representative)):
+            if values is not None:
+                np.save(work / f"{name}.npy", np.asarray(values, dtype="float32"))
+        if not is_file:
+            model.save(work / "model.keras")
+            job = Job(**{**vars(job), "model": str(work / "model.keras")})
+        return _export(job, work, path, str(model) if is_file else "a keras.Model", allow_mismatch)
 
 
 def _check(format, quantize):
@@ -150,23 +137,24 @@ def _check(format, quantize):
     ):
         if value not in known:
             raise RecipeError(f"{argument} must be one of {', '.join(known)}. Received: {value!r}.")
-    if quantize != "none" and format != "tflite":
+    supported = FORMATS[format].quantizations
+    if quantize not in supported:
         raise RecipeError(
-            f"Only tflite can be quantized. Received: format={format}, quantize={quantize}."
+            f"quantize must be one of {', '.join(supported)} for the format {format}. "
+            f"Received: {quantize}."
         )
-    return FORMATS[format][0]
 
 
 def _find(run):
     """Returns a run's model and its name, without Keras, whose import takes seconds."""
     folder = run.parent if run.name == "model.keras" else run
     if not run.exists():
-        raise RunError(f"Expected a run's folder. Received: {run}, which does not exist.")
+        raise RunError(f"Expected a run folder. Received: {run}, which does not exist.")
     if not (folder / "recipe.yaml").is_file():
         raise RunError(
-            f"Expected a run's folder, with model.keras and recipe.yaml, whose validation pictures "
-            f"show whether the exported file says the same. Received: {run}. For any other model "
-            "use kerasfer.export.export(model, path, format, pictures=...) in Python."
+            "Expected a run folder with model.keras and recipe.yaml, because the export is "
+            f"compared with the model on the run's validation pictures. Received: {run}. For any "
+            "other model use kerasfer.export.export(model, path, format, pictures=...) in Python."
         )
     if not (folder / "model.keras").is_file():
         folds = sorted(path.parent.name for path in folder.glob("fold_*/model.keras"))
@@ -174,12 +162,15 @@ def _find(run):
         raise RunError(f"{folder} has no model.keras{hint}.")
     from kerasfer.recipe import load_recipe
 
-    return folder / "model.keras", load_recipe(folder / "recipe.yaml").name
+    return folder / "model.keras", load_recipe(folder / "recipe.yaml", trained=True).name
 
 
 @contextlib.contextmanager
-def _workplace(folder):
-    """Makes a hidden folder where the export will be, so that one rename moves it there."""
+def _work_folder(job, path):
+    """Makes a hidden folder next to the export, so that one rename moves the export there."""
+    if job.format != "saved_model" and path.exists():
+        raise _exists(path)
+    folder = path if job.format == "saved_model" else path.parent
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -191,95 +182,52 @@ def _workplace(folder):
                 parent.rmdir()
 
 
-def _is_path(model):
-    return isinstance(model, str | os.PathLike)
+def _export(job, work, path, source, allow_mismatch):
+    print(f"{'model':<14}{source}", flush=True)
+    converted = convert(job, work)
+    print(f"{'converted':<14}{job.format}, compared on {converted['pictures']}", flush=True)
+    exported = work / f"exported{FORMATS[job.format].suffix}"
+    measured = measure(job.format, exported, work)
+    report = {"source": source, **_report(job, converted, measured, exported, work)}
+    if report["mismatch"] and not allow_mismatch:
+        raise RunError(
+            "The export was not kept, because it disagrees with the model: "
+            f"{report['mismatch']}. Use another --quantize, or add --allow-mismatch to keep it."
+        )
+    return _place(exported, path, report)
 
 
-def _save(model, work):
-    if _is_path(model):
-        return Path(model).resolve()
-    model.save(work / "model.keras")
-    return work / "model.keras"
-
-
-def _convert(job, work):
-    write_json(work / "job.json", job)
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    # Conversion needs no accelerator, and one in use by another process may have no room.
-    environment["CUDA_VISIBLE_DEVICES"] = "-1"
-    done = _run(["-m", "kerasfer.export.convert", str(work)], environment)
-    if (work / "error.json").exists():
-        told = json.loads((work / "error.json").read_text(encoding="utf-8"))
-        raise getattr(errors, told["type"])(told["message"])
-    if done.returncode:
-        raise _failed(f"The conversion to {job['format']}", done)
-    return json.loads((work / "converted.json").read_text(encoding="utf-8"))
-
-
-def _judge(job, facts, exported, work):
-    """Loads what was written with the target's runtime, and describes how it did."""
-    threads = FORMATS[job["format"]][1]
-    probed = {"format": job["format"], "path": str(exported), "threads": threads, "seconds": 5}
-    write_json(work / "job.json", probed)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    # -P: what lies beside the script is not to be imported.
-    done = _run(["-P", probe.__file__, str(work)], environment)
-    if done.returncode:
-        raise _failed(f"The written {job['format']} file, loaded by its runtime,", done)
-    measured = json.loads((work / "probe.json").read_text(encoding="utf-8"))
-    answers, reference = np.load(work / "probabilities.npy"), np.load(work / "reference.npy")
+def _report(job, converted, measured, exported, work):
+    """Compares the predictions of the export with those of the model, and describes it."""
+    predicted, reference = np.load(work / "probabilities.npy"), np.load(work / "reference.npy")
     targets = np.load(work / "targets.npy") if (work / "targets.npy").exists() else None
-    compared = compare(answers, reference, targets)
-    wrong = mismatch(compared, job["quantize"])
+    compared = compare(predicted, reference, targets)
+    mismatch = find_mismatch(compared, job.quantize)
     if (work / "as_trained.npy").exists():
-        # Trained in half precision: how far float32, the export's, is from that.
+        # A model trained in half precision is exported in float32.
         compared["trained_precision"] = compare(np.load(work / "as_trained.npy"), reference)
     if (work / "bytes.npy").exists():
-        from_files = np.abs(np.load(work / "bytes.npy") - answers[:32]).max()
+        from_files = np.abs(np.load(work / "bytes.npy") - predicted[:32]).max()
         compared["serving_bytes_max_difference"] = float(from_files)
         whole = np.load(work / "pictures.npy", mmap_mode="r")[:32]
         if np.array_equal(whole, np.round(whole)) and from_files > MOST_DIFFERENCE:
-            wrong = "; ".join(filter(None, [wrong, f"decoded files differ by {from_files:.2g}"]))
-    metadata, _ = facts.pop("metadata"), facts.pop("tensors", None)
+            differ = f"the probabilities of encoded files differ by {from_files:.2g}"
+            mismatch = "; ".join(filter(None, [mismatch, differ]))
+    metadata = converted.pop("metadata")
     return {
-        "format": job["format"],
-        "quantize": job["quantize"],
+        "format": job.format,
+        "quantize": job.quantize,
         **compared,
-        "mismatch": wrong,
+        "mismatch": mismatch,
         "size_bytes": _size(exported),
         "latency_ms": measured["latency"],
         "class_names": metadata["class_names"],
         "image_size": metadata["image_size"],
-        **facts,
-        "versions": {"kerasfer": __version__, **facts["versions"], **measured["versions"]},
+        **converted,
+        "versions": {"kerasfer": __version__, **converted["versions"], **measured["versions"]},
         "device": f"CPU, {os.cpu_count()} cores",
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _run(arguments, environment):
-    # The package may be imported from a folder that is not installed.
-    root = str(Path(__file__).parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**environment, "PYTHONPATH": os.pathsep.join(paths)}
-    return subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True
-    )
-
-
-def _failed(what, done):
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    reason = lines[-1][:300] if lines else f"exit code {done.returncode}"
-    missing = re.match(r"ModuleNotFoundError: No module named '([^'.]+)", reason)
-    if missing and missing[1] != "kerasfer":
-        return RunError(
-            f'{what} needs {missing[1]}, which is not installed: pip install "kerasfer[export]".'
-        )
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="kerasfer-export-", suffix=".log", delete=False, encoding="utf-8"
-    ) as log:
-        log.write(done.stdout + done.stderr)
-    return RunError(f"{what} failed: {reason} (all of it in {log.name})")
 
 
 def _size(path):
@@ -287,11 +235,11 @@ def _size(path):
     return sum(file.stat().st_size for file in files)
 
 
-def _place(exported, path, report, format):
-    """Moves an export to where it belongs, in one step, and its report with it."""
-    if format == "saved_model":
+def _place(exported, path, report):
+    """Moves an export to its place in one step, with its report."""
+    if report["format"] == "saved_model":
         write_json(exported / "assets.extra" / REPORT, report)
-        # A folder cannot be moved onto one with content, so two exports at once never meet.
+        # A folder cannot be moved onto one with content, so two exports at once never collide.
         while True:
             taken = [int(entry.name) for entry in path.iterdir() if entry.name.isdecimal()]
             target = path / str(max([0, *taken]) + 1)
@@ -303,7 +251,7 @@ def _place(exported, path, report, format):
             else:
                 return {**report, "path": str(target)}
     try:
-        os.link(exported, path)  # unlike a rename, it refuses to replace
+        os.link(exported, path)  # unlike a rename, it never replaces a file
     except FileExistsError:
         raise _exists(path) from None
     except OSError:  # a file system without links
@@ -316,6 +264,6 @@ def _place(exported, path, report, format):
 
 def _exists(path):
     return RunError(
-        f"{path} exists, and exports are never overwritten: move it away, or choose another "
+        f"{path} exists, and exports are never overwritten. Move it, or choose another "
         "--output-dir."
     )

@@ -1,27 +1,27 @@
-"""ONNX: for onnxruntime, on servers, desktops and in browsers."""
+"""ONNX files for servers, desktops and browsers."""
 
 import json
 
 import keras
 
-from kerasfer.runtimes import METADATA
+from kerasfer.predict.runtimes import METADATA
 
 OPSET = 18
 
 
 def write_onnx(model, path, metadata, quantize="none", representative=None):
-    """Writes an ONNX file that takes batches of any size.
+    """Writes an ONNX file with a variable batch size.
 
     Args:
-        model: A float32 `keras.Model` without eigendecompositions: tf2onnx writes them as nodes
-            that no runtime knows, without an error.
+        model: A float32 `keras.Model` without eigendecompositions, which tf2onnx would write as
+            nodes that no runtime supports, without an error.
         path: The file, ending in `.onnx`.
-        metadata: JSON-able dict, kept in the model's properties: all of it as `kerasfer.json`, and
-            the names of the classes as `class_names`.
-        quantize, representative: Not used; only TFLite is quantized.
+        metadata: JSON-serializable dict, stored in the model's properties as `kerasfer.json`. The
+            property `class_names` has the names of the classes.
+        quantize, representative: Unused, since only TFLite supports quantization.
 
     Returns:
-        A dict of what the report should say.
+        A dict for the report.
     """
     import onnx
 
@@ -31,7 +31,7 @@ def write_onnx(model, path, metadata, quantize="none", representative=None):
     ]
     model.export(path, format="onnx", verbose=False, input_signature=signature, opset_version=OPSET)
     written = onnx.load(path)
-    _mend_identities(written.graph, onnx)
+    _replace_boolean_identities(written.graph, onnx)
     (answer,) = written.graph.output
     _rename(written.graph, answer.name, "probabilities")
     onnx.helper.set_model_props(
@@ -43,8 +43,8 @@ def write_onnx(model, path, metadata, quantize="none", representative=None):
     return {"batch": "any", "opset": opset}
 
 
-def _mend_identities(graph, onnx):
-    """Makes identity matrices of integers: onnxruntime lacks the booleans of tf2onnx."""
+def _replace_boolean_identities(graph, onnx):
+    """Creates identity matrices as integers, since onnxruntime does not support booleans there."""
     nodes = []
     for node in graph.node:
         nodes.append(node)

@@ -1,24 +1,30 @@
+"""Copies a model to float32, and to a form that a runtime supports."""
+
 import keras
+
+from kerasfer.keras_internals import flatten_layers
 
 HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
 def rebuild(model, method=None):
-    """Copies a model with its weights, all of it in float32.
+    """Copies a model with its weights to float32.
 
-    Only the configuration is changed, so that a layer that this package has never heard of, at any
-    depth, stays what it is.
+    Only the configuration changes, so custom layers are kept at any depth.
 
     Args:
         model: A `keras.Model`.
-        method: `"matmul"` takes the eigendecompositions out of the spectral layers; `None` leaves
-            them as they are.
+        method: `"matmul"` removes the eigendecompositions from the spectral layers; `None` leaves
+            the layers unchanged.
 
     Returns:
         A `keras.Model` with the same weights.
 
     Example:
-        >>> rebuild(model, method="matmul").export("model.onnx", format="onnx")
+
+    ```python
+    rebuild(model, method="matmul").export("model.onnx", format="onnx")
+    ```
     """
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)
@@ -29,8 +35,8 @@ def rebuild(model, method=None):
 
 
 def is_half(model):
-    """Tells whether any of a model's layers, at any depth, computes in half precision."""
-    return any(layer.compute_dtype in ("float16", "bfloat16") for layer in model._flatten_layers())
+    """Returns whether any layer of a model, at any depth, computes in half precision."""
+    return any(layer.compute_dtype in ("float16", "bfloat16") for layer in flatten_layers(model))
 
 
 def _change(value, method):
@@ -40,7 +46,7 @@ def _change(value, method):
             if value.get("class_name") == "DTypePolicy" and config.get("name") in HALF:
                 config["name"] = "float32"
             if method and str(value.get("registered_name")).startswith("kerasfer>"):
-                # Of our layers only the spectral ones have a `method`.
+                # Only the spectral layers of kerasfer have a `method`.
                 config.update({"method": method} if "method" in config else {})
         if value.get("dtype") in HALF:
             value["dtype"] = "float32"

@@ -1,12 +1,12 @@
-"""SavedModel: for TF Serving, with everything from a picture file to a class name in the graph."""
+"""SavedModels for TF Serving, whose graph covers everything from a picture file to a class name."""
 
 import json
 
-import tensorflow as tf  # what it is written with and for
+import tensorflow as tf  # for its SavedModel format and picture decoders
 
 from kerasfer.data.pictures import SMALLEST_SIDE
 from kerasfer.export.warmup import write_warmup
-from kerasfer.runtimes import METADATA
+from kerasfer.predict.runtimes import METADATA
 
 ANY_SIZE = tf.TensorSpec((None, None, None, 3), "float32", name="pictures")
 FILES = tf.TensorSpec((None,), "string", name="picture_bytes")
@@ -17,19 +17,19 @@ def write_saved_model(model, path, metadata, quantize="none", representative=Non
 
     `serving_default` takes `pictures`, float32 `(batch, height, width, 3)` in [0, 255], of any
     size; `serving_bytes` takes `picture_bytes`, string `(batch,)`, the content of JPEG and PNG
-    files. Both return `probabilities`, `class_id` and `class_name`; `serving_bytes` also `valid`:
-    a file that cannot be decoded, or with a side below 8 pixels, is answered with False, zeros,
-    -1 and "", and does not disturb the others of its batch. A model that does not take RGB
-    pictures has only `serving_default`, with `inputs` of its own shape.
+    files. Both return `probabilities`, `class_id` and `class_name`; `serving_bytes` also returns
+    `valid`. For a file that cannot be decoded, or with a side below 8 pixels, these are zeros, -1,
+    "" and False, and the other files of the batch are not affected. A model whose input is not RGB
+    pictures has only `serving_default`, with `inputs` of the model's shape.
 
     Args:
         model: A float32 `keras.Model`.
         path: The folder to make.
         metadata: JSON-able dict, kept as `assets.extra/kerasfer.json`.
-        quantize, representative: Not used; only TFLite is quantized.
+        quantize, representative: Unused, since only TFLite supports quantization.
 
     Returns:
-        A dict of what the report should say.
+        A dict for the report.
     """
     names, size = metadata["class_names"], metadata["image_size"]
     if size is None:
@@ -60,19 +60,7 @@ def write_saved_model(model, path, metadata, quantize="none", representative=Non
     (extra / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     if size is not None:
         write_warmup(extra / "tf_serving_warmup_requests", metadata["name"], size)
-    return {"batch": "any", "tensors": _tensors(path)}
-
-
-def _tensors(path):
-    """Names the tensors of each signature's input and probabilities, as the graph calls them."""
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    saved = SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    return {
-        name: (next(iter(signature.inputs.values())).name, signature.outputs["probabilities"].name)
-        for name, signature in saved.meta_graphs[0].signature_def.items()
-        if "probabilities" in signature.outputs
-    }
+    return {"batch": "any"}
 
 
 def _answers(probabilities, class_names, valid=None):
@@ -89,10 +77,10 @@ def _answers(probabilities, class_names, valid=None):
 
 
 def _decode_all(files, size):
-    """Decodes files to pictures `(batch, size, size, 3)` and tells which of them could be.
+    """Decodes files to pictures `(batch, size, size, 3)`, and returns which of them are valid.
 
-    An operation that fails takes its whole batch with it, but a dataset can pass over an element's
-    error, and runs inside a graph.
+    A failing operation makes its whole batch fail. A `tf.data.Dataset`, which can be part of a
+    graph, can ignore the error of a single element.
     """
     count = tf.size(files)
     blank = tf.zeros((size, size, 3))
@@ -103,7 +91,7 @@ def _decode_all(files, size):
         .filter(lambda index, picture: tf.reduce_min(tf.shape(picture)[:2]) >= SMALLEST_SIDE)
         .map(lambda index, picture: (index, _resize(picture[None], size)[0]))
     )
-    # One blank at the end, since a single element cannot be had from no pictures at all.
+    # The blank picture at the end keeps the batch from being empty.
     filled = decoded.concatenate(tf.data.Dataset.from_tensors((count, blank)))
     places, pictures = filled.batch(tf.cast(count, "int64") + 1).get_single_element()
     shape = (count + 1, size, size, 3)
@@ -113,23 +101,23 @@ def _decode_all(files, size):
 
 
 def _decode(file):
-    """Decodes a JPEG or PNG file to RGB, with transparency laid on white, as `read_picture` does.
+    """Decodes a JPEG or PNG file to RGB, with transparency on white, as `read_picture` does.
 
-    Not so the EXIF orientation, which TensorFlow does not know: turn pictures upright before.
+    TensorFlow does not apply the EXIF orientation, so clients must rotate pictures themselves.
     """
 
     def png():
         picture = tf.cast(tf.io.decode_png(file, channels=4), "float32")
         alpha = picture[..., 3:]
-        # Below 8 bits, TensorFlow calls a picture without transparency almost transparent: its
-        # alpha is the largest number of that many bits. The header tells how many they are.
+        # Below 8 bits per channel, TensorFlow fills the alpha of an opaque picture with the largest
+        # number of that many bits, which would be almost transparent. The header gives the bits.
         bits = tf.cast(tf.io.decode_raw(tf.strings.substr(file, 24, 1), "uint8")[0], "float32")
         filler = tf.where(bits < 8, 2**bits - 1, -1)
         alpha = tf.where(tf.reduce_max(alpha) <= filler, 1.0, alpha / 255)
         return _round(picture[..., :3] * alpha + 255 * (1 - alpha))
 
     def jpeg():
-        # The most exact of the three transforms, and Pillow's.
+        # The most accurate of the three transforms, which Pillow uses, too.
         picture = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
         return tf.cast(picture, "float32")
 
@@ -139,7 +127,7 @@ def _decode(file):
 def _resize(pictures, size):
     """Resizes `(batch, height, width, 3)` as `kerasfer.data.pictures.resize` does.
 
-    Pillow goes first along the rows, then along the columns, and rounds to whole numbers each time.
+    Pillow resizes along the rows, then along the columns, and rounds to integers each time.
     """
     height, width = tf.shape(pictures)[1], tf.shape(pictures)[2]
 

@@ -1,4 +1,4 @@
-"""TFLite: for phones, with built-in operations only."""
+"""TFLite files for phones, with built-in operations only."""
 
 import functools
 import json
@@ -7,38 +7,39 @@ import tempfile
 import zipfile
 
 import keras
-import tensorflow as tf  # what converts to TFLite is part of it
+import tensorflow as tf  # for the TFLite converter
 
+from kerasfer.keras_internals import flatten_layers, last_node_of, node_of
 from kerasfer.layers import BilinearPool, RegionCrops, SPDAttention, Unvech, Vech
 from kerasfer.layers.spd_layer import SPDLayer
-from kerasfer.runtimes import METADATA
+from kerasfer.predict.runtimes import METADATA
 
 WEIGHTED = (3, 4, 9)  # CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED in TFLite's schema
 IN_FLOAT = (BilinearPool, RegionCrops, SPDAttention, SPDLayer, Unvech, Vech)
 
 
 def write_tflite(model, path, metadata, quantize="none", representative=None):
-    """Writes a TFLite file that takes one picture at a time.
+    """Writes a TFLite file with a batch size of one.
 
-    A phone looks at one face; with the batch fixed, every shape is known, which XNNPACK and the
-    other delegates need. Pictures and probabilities are float32 in every quantization.
+    XNNPACK and other delegates need static shapes, and a phone classifies one face at a time.
+    Pictures and probabilities are float32 in every quantization.
 
     Args:
         model: A float32 `keras.Model` without eigendecompositions.
         path: The file, ending in `.tflite`.
-        metadata: JSON-able dict, appended as a zip archive with `kerasfer.json` and `labels.txt`,
-            which is where TFLite's own metadata keep such files.
-        quantize: `"none"`; `"float16"` and `"dynamic"` keep the weights in 2 bytes and 1;
-            `"int8"` computes in integers too.
+        metadata: JSON-serializable dict. It is appended as a zip archive with `kerasfer.json` and
+            `labels.txt`, as TFLite's own metadata store such files.
+        quantize: `"none"`; `"float16"` and `"dynamic"` store weights in two bytes and one byte;
+            `"int8"` also computes with integers.
         representative: For `"int8"`: float32 `(n, ...)`, inputs from the training data.
 
     Returns:
-        A dict of what the report should say.
+        A dict for the report.
     """
     shape = (1, *model.input_shape[1:])
     inputs = "pictures" if metadata["image_size"] else "inputs"
     signature = [keras.InputSpec(shape=shape, dtype="float32", name=inputs)]
-    builtins = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}  # not Keras' choice, Flex too
+    builtins = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}  # Keras would add Flex
     facts = {"batch": 1}
     if quantize == "int8":
         content, kept, total = _int8(model, signature, representative)
@@ -64,12 +65,12 @@ def write_tflite(model, path, metadata, quantize="none", representative=None):
 
 
 def _int8(model, signature, representative):
-    """Quantizes convolutions and what lies between them; what follows them stays in float32.
+    """Quantizes the convolutions and the operations between them; the head stays in float32.
 
-    Keras' export converts in one go, and then also multiplies covariances in 8 bits: their
-    logarithm is ruined, where LiteRT does not abort on such products. The converter's two steps,
-    taken apart, let operations be left out. TensorFlow offers this in `QuantizationDebugger`, which
-    however first loads the file with everything quantized, to debug it.
+    Keras' export would also multiply covariances in 8 bits, which ruins their logarithm, and LiteRT
+    aborts on some of these products. Calibration and quantization as two separate steps allow
+    operations to be excluded. TensorFlow offers this only in `QuantizationDebugger`, which loads
+    the completely quantized file first.
     """
     from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow.lite.tools import flatbuffer_utils
@@ -96,10 +97,10 @@ def _int8(model, signature, representative):
 
 
 def _in_float(described, layers):
-    """Names the results of the operations of some layers, and the graph's own.
+    """Returns the names of the tensors that stay in float32: those of some layers, and the outputs.
 
-    What is multiplied with a dense layer's weights is often fused with that layer, which then is
-    quantized all the same: weights are most of a file.
+    An operation with weights is excluded only if all the layers fused into it are, because the
+    weights make up most of the file.
     """
     graph = described.subgraphs[0]
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in described.operatorCodes]
@@ -115,18 +116,16 @@ def _in_float(described, layers):
 
 
 def _float_layers(model):
-    """Names the layers of second-order statistics and the last ones, from features to answers."""
-    layers = [layer.name for layer in model._flatten_layers() if isinstance(layer, IN_FLOAT)]
+    """Returns the names of the second-order layers and of the classifier."""
+    layers = [layer.name for layer in flatten_layers(model) if isinstance(layer, IN_FLOAT)]
     last = model.layers[-1]
-    if last._inbound_nodes:  # a Sequential model's last layer knows no graph
-        before = (
-            source._keras_history.operation for source in last._inbound_nodes[-1].input_tensors
-        )
+    if node := last_node_of(last):  # the last layer of a Sequential model has none
+        before = (node_of(tensor).operation for tensor in node.input_tensors)
         layers += [layer.name for layer in before if isinstance(layer, keras.layers.Dense)]
     return [*layers, last.name]
 
 
 def _belongs(name, layers):
-    """Tells by a tensor's scopes, below the model's own, whether it is of one of the layers."""
+    """Returns whether a tensor belongs to one of the layers, by the scopes in its name."""
     scopes = name.split("/")[1:]
     return any(re.fullmatch(re.escape(layer) + r"(_\d+)?", s) for layer in layers for s in scopes)

@@ -1,33 +1,45 @@
 import keras
 from keras import ops
 
+from kerasfer.layers.feature_maps import standardize_data_format
+from kerasfer.layers.inputs import as_float, as_pictures, picture_dtype
+
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class AffineSampling(keras.layers.Layer):
-    """Resamples pictures or feature maps bilinearly, each by an affine map of its own.
+    """Resamples pictures or feature maps bilinearly, each with its own affine map.
 
-    With a small network that regresses the six numbers of each map it is a spatial transformer: a
-    model that learns where to look, end to end. A dense layer of zeros with the bias `IDENTITY`
-    begins by looking at the whole picture.
+    Together with a small network that predicts the six numbers of each map it is a spatial
+    transformer, a model that learns where to look. A dense layer with a kernel of zeros and the
+    bias `IDENTITY` begins with the whole picture.
 
-    Each output place (x, y), from -1 at the left and top edges to 1 at the right and bottom ones,
-    shows the input at (a x + b y + c, d x + e y + f). Outside the picture is 0.
+    Each output position (x, y), from -1 at the left and top edges to 1 at the right and bottom
+    edges, shows the input at (a x + b y + c, d x + e y + f). Outside the picture the input is 0.
+
+    Args:
+        data_format: `"channels_last"` or `"channels_first"`. Defaults to Keras' image data format.
 
     Input shape:
-        A list of pictures `(batch, height, width, channels)` and maps `(batch, 6)`, the numbers
-        (a, b, c, d, e, f).
+        A list of pictures `(batch, height, width, channels)`, or `(batch, channels, height, width)`
+        for `"channels_first"`, and maps `(batch, 6)`, the numbers (a, b, c, d, e, f).
 
     Output shape:
-        `(batch, height, width, channels)`.
+        Same as the pictures. Integers remain integers, rounded as by `keras.layers.Resizing`.
 
     Example:
-        >>> AffineSampling()([pictures, maps]).shape  # (8, 48, 48, 3) and (8, 6)
+        >>> pictures = ops.ones((8, 48, 48, 3))
+        >>> maps = ops.tile(ops.array([IDENTITY]), (8, 1))
+        >>> tuple(AffineSampling(data_format="channels_last")([pictures, maps]).shape)
         (8, 48, 48, 3)
 
     Source: Jaderberg et al., Spatial Transformer Networks, NeurIPS 2015, equations (1) and (5).
     """
+
+    def __init__(self, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.data_format = standardize_data_format(data_format)
 
     def build(self, input_shape):
         pictures, maps = (tuple(shape) for shape in input_shape)
@@ -39,13 +51,26 @@ class AffineSampling(keras.layers.Layer):
 
     def call(self, inputs):
         pictures, maps = inputs
-        height, width, channels = pictures.shape[1:]
-        across, down = self._places(ops.cast(maps, "float32"), height, width)  # (b, h * w) each
+        if pictures.shape[0] == 0:
+            return pictures  # JAX cannot gather from an empty tensor.
+        x = as_float(pictures, self)
+        if self.data_format == "channels_first":
+            x = ops.transpose(x, (0, 2, 3, 1))
+        x = self._sample(x, ops.cast(as_float(maps, self), "float32"))
+        if self.data_format == "channels_first":
+            x = ops.transpose(x, (0, 3, 1, 2))
+        return as_pictures(x, pictures.dtype)
+
+    def _sample(self, pictures, maps):
+        # The tracer of torch, with which Keras exports to ONNX, makes tensors of the sizes.
+        height, width, channels = map(int, pictures.shape[1:])
+        across, down = self._places(maps, height, width)  # (b, h * w) each
         left, top = ops.floor(across), ops.floor(down)
-        # Not 1 - |across - column|: its gradient is wrong on the pixels, where the identity looks.
+        # Not 1 - |across - column|, whose gradient is wrong at the pixels themselves, where the
+        # identity samples.
         right_share, lower_share = across - left, down - top
         flat = ops.reshape(pictures, (-1, channels))
-        # Where each picture begins among all the pixels of the batch.
+        # The first pixel of each picture among all the pixels of the batch.
         begins = ops.arange(ops.shape(pictures)[0], dtype="int32")[:, None] * (height * width)
         result = 0
         for column, row, weights in (
@@ -63,7 +88,7 @@ class AffineSampling(keras.layers.Layer):
         return ops.reshape(result, (-1, height, width, channels))
 
     def _places(self, maps, height, width):
-        """Where each output pixel looks, in pixels of the input: two of (batch, height * width)."""
+        """Where each output pixel samples, in pixels of the input: two (batch, height * width)."""
         x = (2 * ops.arange(width, dtype="float32") + 1) / width - 1
         y = (2 * ops.arange(height, dtype="float32") + 1) / height - 1
         x, y = ops.tile(x, height), ops.repeat(y, width)
@@ -73,3 +98,11 @@ class AffineSampling(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[0])
+
+    def compute_output_spec(self, inputs):
+        pictures, maps = inputs
+        shape = self.compute_output_shape([pictures.shape, maps.shape])
+        return keras.KerasTensor(shape, dtype=picture_dtype(pictures, self))
+
+    def get_config(self):
+        return {**super().get_config(), "data_format": self.data_format}

@@ -3,22 +3,25 @@ from keras import ops
 
 from kerasfer.layers.bimap import BiMap
 from kerasfer.layers.covariance import Covariance, SPDProject
+from kerasfer.layers.feature_maps import axis_in_config, restore_axis
+from kerasfer.layers.inputs import as_float
 from kerasfer.layers.spectral import LogEig
 from kerasfer.layers.vech import Vech
 
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class SPDAttention(keras.layers.Layer):
-    """Weighs the regions of a face by the second-order statistics of their feature maps.
+    """Weights the regions of a face by the second-order statistics of their feature maps.
 
-    Each region's map becomes a covariance matrix, is projected to positive definite, mapped by a
-    `BiMap`, rectified, taken to its logarithm and laid out as a vector, divided by its matrix's
-    size; a dense unit with a sigmoid turns that into the region's coefficient α_i. The result is
-    Σ α_i · fea_i / Σ α_i. The plain sum, the paper's wording, can be had, but from random weights
-    training then tends to send every α_i to 0 in its first steps, where no gradient is left.
+    The feature map of each region becomes a covariance matrix, which is made positive definite,
+    mapped by a `BiMap`, rectified, and replaced by its matrix logarithm. The logarithm is flattened
+    and divided by the size of the matrix. A dense unit with a sigmoid turns it into the coefficient
+    α_i of the region. The output is Σ α_i · fea_i / Σ α_i. With `normalize=False` it is the plain
+    sum, as in the paper. Training from random weights then tends to send every α_i to 0 in its
+    first steps, where the gradient vanishes.
 
     Args:
-        units: Size of the `BiMap`; `None` takes half of the covariance's size.
+        units: Output size of the `BiMap`. Defaults to half the size of the covariance matrix.
         axis: `"spatial"` or `"channel"`, as in `Covariance`.
         shrinkage: λ of `SPDProject`.
         epsilon: Smallest eigenvalue before the logarithm.
@@ -26,7 +29,7 @@ class SPDAttention(keras.layers.Layer):
         logreg_form: `"squared"` or `"linear"`.
         normalize: Whether to divide by Σ α_i, as Region Attention Networks do.
         method: `"eigh"` or `"matmul"`, as in `LogEig`.
-        data_format: Of the feature maps, as in `Covariance`.
+        data_format: Data format of the feature maps, as in `Covariance`.
 
     Input shape:
         A pair: feature maps `(batch, regions, height, width, channels)` and feature vectors
@@ -37,8 +40,10 @@ class SPDAttention(keras.layers.Layer):
         `(batch, regions)` in [0, 1].
 
     Example:
-        >>> SPDAttention()([maps, vectors]).shape  # (8, 6, 7, 7, 512), (8, 6, 512)
-        (8, 512)
+        >>> maps = ops.ones((2, 6, 3, 3, 16))
+        >>> vectors = ops.ones((2, 6, 16))
+        >>> tuple(SPDAttention(data_format="channels_last")([maps, vectors]).shape)
+        (2, 16)
 
     Source: Du et al. 2022, section 1.2.
     """
@@ -73,7 +78,8 @@ class SPDAttention(keras.layers.Layer):
             epsilon, logreg_weight, logreg_form, method, dtype=dtype, name="log_eig"
         )
         self.vech = Vech(dtype=dtype, name="vech")
-        self.score = keras.layers.Dense(1, dtype="float32", name="score")
+        # In float32 for half precision, as the layers of `SPDLayer`.
+        self.score = keras.layers.Dense(1, dtype=self.covariance.dtype_policy, name="score")
 
     def build(self, input_shape):
         maps_shape, vectors_shape = input_shape
@@ -95,14 +101,14 @@ class SPDAttention(keras.layers.Layer):
         self.score.build(self.vech.compute_output_shape(small))
 
     def call(self, inputs, return_attention_scores=False):
-        maps, vectors = inputs
+        maps, vectors = (as_float(each, self) for each in inputs)
         regions = maps.shape[1]
         spd = self.spd_project(self.covariance(ops.reshape(maps, (-1, *maps.shape[2:]))))
         logs = self.log_eig(self.bimap(spd))
-        # A logarithm's length grows with the matrix: unscaled, it saturates the sigmoids at once.
+        # The length of a logarithm grows with the matrix and would saturate the sigmoids.
         tangent = self.vech(logs) / logs.shape[-1]
         logits = ops.reshape(self.score(tangent), (-1, regions))
-        # softmax(log α) is α / Σ α, without the quotient of two tiny numbers.
+        # softmax(log α) is α / Σ α without a quotient of two tiny numbers.
         scores = ops.softmax(ops.log_sigmoid(logits)) if self.normalize else ops.sigmoid(logits)
         scores = ops.cast(scores, vectors.dtype)
         attended = ops.sum(scores[..., None] * vectors, axis=1)
@@ -113,7 +119,7 @@ class SPDAttention(keras.layers.Layer):
         return (vectors_shape[0], vectors_shape[-1])
 
     def compute_output_spec(self, inputs, return_attention_scores=False):
-        # A second output cannot be told by the input shapes alone.
+        # The number of outputs depends on an argument and not on the input shapes alone.
         maps, vectors = inputs
         shape = self.compute_output_shape([maps.shape, vectors.shape])
         attended = keras.KerasTensor(shape, dtype=self.compute_dtype)
@@ -124,7 +130,7 @@ class SPDAttention(keras.layers.Layer):
         return {
             **super().get_config(),
             "units": self.units,
-            "axis": self.axis,
+            **axis_in_config(self.axis),
             "shrinkage": self.shrinkage,
             "epsilon": self.epsilon,
             "logreg_weight": self.logreg_weight,
@@ -133,3 +139,7 @@ class SPDAttention(keras.layers.Layer):
             "method": self.method,
             "data_format": self.data_format,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config(restore_axis(config))

@@ -1,33 +1,38 @@
+import itertools
+
 import keras
 from keras import ops
 
 from kerasfer import linalg
 from kerasfer.layers.feature_maps import as_rows, standardize_data_format
+from kerasfer.layers.inputs import as_float
 
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class BilinearPool(keras.layers.Layer):
-    """Pools one or two feature maps to the outer products of their channels, summed over places.
+    """Sums the outer products of the channels of one or two feature maps over all positions.
 
-    M = Σ_l f_A(l) f_B(l)ᵀ, flattened, then the signed square root y = sign(x)·√|x|, which damps
-    bursts, then z = y / ‖y‖₂. One input is paired with itself. Sum and norms are computed in
-    float32 under half-precision policies, where M overflows.
+    The sum M = Σ_l f_A(l) f_B(l)ᵀ is flattened to x. The signed square root y = sign(x)·√|x| damps
+    large entries, and z = y / ‖y‖₂ is the output. A single feature map is paired with itself. Under
+    half-precision policies, where M would overflow, the sum and the norms are computed in float32.
 
     Args:
         signed_sqrt: Whether to take the signed square root.
         normalize: Whether to divide by the L2 norm.
-        data_format: `"channels_last"` or `"channels_first"`; `None` takes Keras' own.
+        data_format: `"channels_last"` or `"channels_first"`. Defaults to Keras' image data format.
 
     Input shape:
         `(batch, ..., channels)`, or a pair `(batch, ..., a)` and `(batch, ..., b)` with the same
-        positions; channels second for `"channels_first"`.
+        positions. For `"channels_first"` the channels are the second axis. Sizes of positions may
+        be unknown.
 
     Output shape:
         `(batch, a · b)`.
 
     Example:
-        >>> BilinearPool()([map_a, map_b]).shape  # both (16, 7, 7, 512)
-        (16, 262144)
+        >>> feature_maps = ops.ones((2, 7, 7, 16))
+        >>> tuple(BilinearPool(data_format="channels_last")(feature_maps).shape)
+        (2, 256)
 
     Source: Lin et al., Bilinear CNN Models, ICCV 2015; Lyu et al. 2024, equations (1) to (6), where
     (5) prints sin for sign.
@@ -42,7 +47,13 @@ class BilinearPool(keras.layers.Layer):
     def build(self, input_shape):
         shape_a, shape_b = self._pair(input_shape)
         spatial = slice(1, -1) if self.data_format == "channels_last" else slice(2, None)
-        if shape_a[spatial] != shape_b[spatial]:
+        axis = -1 if self.data_format == "channels_last" else 1
+        if None in (shape_a[axis], shape_b[axis]):
+            raise ValueError(
+                f"The number of channels must be known. Received: input_shape={input_shape}."
+            )
+        sizes = list(itertools.zip_longest(shape_a[spatial], shape_b[spatial], fillvalue=-1))
+        if any(a != b and None not in (a, b) for a, b in sizes) or len(shape_a) != len(shape_b):
             raise ValueError(
                 "Both feature maps must have the same positions. "
                 f"Received: input_shape={input_shape}."
@@ -50,8 +61,8 @@ class BilinearPool(keras.layers.Layer):
 
     def call(self, inputs):
         map_a, map_b = self._pair(inputs)
-        rows_a = as_rows(linalg.as_float(map_a), self.data_format)
-        rows_b = as_rows(linalg.as_float(map_b), self.data_format)
+        rows_a = as_rows(linalg.as_float(as_float(map_a, self)), self.data_format)
+        rows_b = as_rows(linalg.as_float(as_float(map_b, self)), self.data_format)
         products = ops.matmul(ops.swapaxes(rows_a, 1, 2), rows_b)
         x = ops.reshape(products, (-1, rows_a.shape[-1] * rows_b.shape[-1]))
         if self.signed_sqrt:

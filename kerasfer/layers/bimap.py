@@ -2,21 +2,29 @@ import keras
 from keras import ops
 
 from kerasfer import linalg
+from kerasfer.layers.inputs import as_float
 from kerasfer.layers.spd_layer import SPDLayer
+from kerasfer.linalg.stiefel import orthonormalize, retract
 
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class BiMap(SPDLayer):
     """Maps SPD matrices to smaller ones by W X Wᵀ, with a learned W of orthonormal rows.
 
-    It is the dense layer of SPD networks: W of full rank keeps the result positive definite. W
-    stays on the Stiefel manifold under any optimizer: its gradient is projected on the tangent
-    space in the backward pass, and the constraint `Stiefel` retracts it after each step. Decoupled
-    weight decay only scales W, which the retraction undoes.
+    It is the dense layer of SPD networks. W has full rank, so that the output remains positive
+    definite.
+
+    W is on the Stiefel manifold whatever changes the layer's weights: the layer stores any matrix
+    of full rank and multiplies by the nearest W with W Wᵀ = I, which is the attribute `kernel`.
+    This includes moving averages of the weights (`use_ema`), and training loops outside of Keras,
+    which do not apply constraints. The gradient is tangent to the manifold. The constraint
+    `Stiefel` replaces the stored matrix by W after each step that Keras takes, so that it remains
+    well conditioned.
 
     Args:
         units: Size m of the output, 1 ≤ m ≤ n.
-        kernel_initializer: Initializer; what it returns is retracted. Defaults to orthogonal.
+        kernel_initializer: Initializer of the stored matrix. The nearest matrix with orthonormal
+            rows replaces what it returns. Defaults to `"orthogonal"`.
 
     Input shape:
         `(..., n, n)`, symmetric.
@@ -25,7 +33,8 @@ class BiMap(SPDLayer):
         `(..., units, units)`; float32.
 
     Example:
-        >>> BiMap(24)(spd).shape  # spd: (8, 49, 49)
+        >>> spd = ops.tile(ops.eye(49), (8, 1, 1))
+        >>> tuple(BiMap(24)(spd).shape)
         (8, 24, 24)
 
     Source: Huang and Van Gool, AAAI 2017; Du et al. 2022, equation (5).
@@ -45,18 +54,26 @@ class BiMap(SPDLayer):
                 "`units` must not exceed the input size, so that the output stays positive "
                 f"definite. Received: units={self.units}, input_shape={tuple(input_shape)}."
             )
-        constraint = Stiefel()
-        self.kernel = self.add_weight(
+        self._kernel = self.add_weight(
             name="kernel",
             shape=(self.units, input_shape[-1]),
-            initializer=lambda shape, dtype=None: constraint(
-                ops.convert_to_tensor(self.kernel_initializer(shape, dtype=dtype))
-            ),
-            constraint=constraint,
+            initializer=self._initialize,
+            constraint=Stiefel(),
         )
 
+    def _initialize(self, shape, dtype=None):
+        return orthonormalize(ops.convert_to_tensor(self.kernel_initializer(shape, dtype=dtype)))
+
+    @property
+    def kernel(self):
+        """The tensor W `(units, n)` with orthonormal rows."""
+        if not self.built:
+            raise AttributeError("The layer must be built before its `kernel` exists.")
+        return retract(ops.convert_to_tensor(self._kernel))
+
     def call(self, inputs):
-        kernel = linalg.on_stiefel(self.kernel)
+        inputs = as_float(inputs, self)
+        kernel = self.kernel
         return ops.matmul(kernel, ops.matmul(inputs, ops.transpose(kernel)))
 
     def compute_output_shape(self, input_shape):
@@ -72,11 +89,14 @@ class BiMap(SPDLayer):
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class Stiefel(keras.constraints.Constraint):
-    """Keeps a kernel `(m, n)`, m ≤ n, at orthonormal rows by a polar retraction after each step.
+    """Projects a kernel `(m, n)`, m ≤ n, to the nearest one with orthonormal rows after each step.
 
     Example:
-        >>> layer.add_weight(shape=(24, 49), initializer="orthogonal", constraint=Stiefel())
+        >>> kernel = Stiefel()(ops.array([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]]))
+        >>> tuple(kernel.shape)
+        (2, 3)
     """
 
     def __call__(self, w):
-        return linalg.retract(w)
+        # A step of any size: 1e8 is what float32 can tell apart.
+        return retract(ops.convert_to_tensor(w), condition=1e8)

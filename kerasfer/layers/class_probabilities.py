@@ -1,15 +1,17 @@
 import keras
 
+from kerasfer.layers.inputs import as_float
+
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class ClassProbabilities(keras.layers.Layer):
-    """Turns logits into probabilities by a softmax in float32, and remembers the classes' names.
+    """Turns logits into probabilities by a softmax in float32, and stores the class names.
 
-    As the last layer it makes a saved model self-describing: whoever loads it, in any process,
-    reads the names off `model.layers[-1].class_names`.
+    As the last layer of a model it saves the names with the model. After loading they are
+    `model.layers[-1].class_names`.
 
     Args:
-        class_names: One string a class, in the order of the logits.
+        class_names: One string for each class, in the order of the logits.
 
     Input shape:
         `(batch, num_classes)`.
@@ -18,7 +20,9 @@ class ClassProbabilities(keras.layers.Layer):
         The same; float32, each row sums to 1.
 
     Example:
-        >>> ClassProbabilities(["happy", "sad"])(logits)
+        >>> logits = keras.ops.array([[0.0, 0.0]])
+        >>> keras.ops.convert_to_numpy(ClassProbabilities(["happy", "sad"])(logits)).tolist()
+        [[0.5, 0.5]]
     """
 
     def __init__(self, class_names, *, dtype="float32", **kwargs):
@@ -28,13 +32,13 @@ class ClassProbabilities(keras.layers.Layer):
     def build(self, input_shape):
         if input_shape[-1] != len(self.class_names):
             raise ValueError(
-                "There must be one logit a class. Received: "
+                "There must be one logit for each class. Received: "
                 f"input_shape={tuple(input_shape)}, class_names={self.class_names}."
             )
 
     def call(self, inputs):
-        # Not ops.softmax: this one keeps the logits for a stable cross entropy.
-        return keras.activations.softmax(inputs)
+        # Unlike `ops.softmax` it keeps the logits for a stable cross entropy.
+        return keras.activations.softmax(as_float(inputs, self))
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -1,27 +1,33 @@
+from typing import get_args
+
 import keras
 from keras import ops
 
 from kerasfer import linalg
 from kerasfer.layers.feature_maps import (
     as_rows,
+    axis_in_config,
     positions_and_channels,
+    restore_axis,
     standardize_data_format,
 )
+from kerasfer.layers.inputs import as_float
 from kerasfer.layers.spd_layer import SPDLayer
+from kerasfer.options import Axis
 
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class Covariance(SPDLayer):
-    """Turns feature maps into the covariance matrix of their positions or of their channels.
+    """Computes the covariance matrix of the positions or of the channels of feature maps.
 
-    `axis="spatial"` takes each channel as one sample of all positions: which places of the face
-    vary together, wh × wh. `axis="channel"` takes each position as one sample of all channels:
-    which features do, c × c. With fewer samples than rows the matrix is singular: `SPDProject` or
-    the `epsilon` of `LogEig` makes it definite.
+    With `axis="spatial"` each channel is one sample of all positions. The matrix, wh × wh, shows
+    which places of the face vary together. With `axis="channel"` each position is one sample of all
+    channels, and the matrix is c × c. If there are fewer samples than rows, the matrix is singular.
+    `SPDProject` or the `epsilon` of `LogEig` then makes it positive definite.
 
     Args:
         axis: `"spatial"` or `"channel"`.
-        data_format: `"channels_last"` or `"channels_first"`; `None` takes Keras' own.
+        data_format: `"channels_last"` or `"channels_first"`. Defaults to Keras' image data format.
 
     Input shape:
         `(batch, ..., channels)`, or `(batch, channels, ...)` for `"channels_first"`.
@@ -30,7 +36,8 @@ class Covariance(SPDLayer):
         `(batch, n, n)`, n the number of positions or channels; float32.
 
     Example:
-        >>> Covariance(axis="spatial")(feature_map).shape  # feature_map: (8, 7, 7, 512)
+        >>> feature_maps = ops.ones((8, 7, 7, 512))
+        >>> tuple(Covariance(axis="spatial", data_format="channels_last")(feature_maps).shape)
         (8, 49, 49)
 
     Source: Du et al. 2022, equation (2); `"channel"`: Acharya et al., Covariance Pooling for
@@ -39,7 +46,7 @@ class Covariance(SPDLayer):
 
     def __init__(self, axis="spatial", data_format=None, **kwargs):
         super().__init__(**kwargs)
-        if axis not in ("spatial", "channel"):
+        if axis not in get_args(Axis):
             raise ValueError(f"`axis` must be 'spatial' or 'channel'. Received: axis={axis!r}.")
         self.axis = axis
         self.data_format = standardize_data_format(data_format)
@@ -61,7 +68,7 @@ class Covariance(SPDLayer):
             )
 
     def call(self, inputs):
-        rows = as_rows(inputs, self.data_format)
+        rows = as_rows(as_float(inputs, self), self.data_format)
         if self.axis == "channel":
             rows = ops.swapaxes(rows, 1, 2)
         return linalg.covariance(rows)
@@ -72,12 +79,19 @@ class Covariance(SPDLayer):
         return (input_shape[0], size, size)
 
     def get_config(self):
-        return {**super().get_config(), "axis": self.axis, "data_format": self.data_format}
+        config = {**super().get_config(), "data_format": self.data_format}
+        return {**config, **axis_in_config(self.axis)}
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config(restore_axis(config))
 
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class SPDProject(SPDLayer):
-    """Makes covariance matrices positive definite by adding a share of their trace: X + λ tr(X) I.
+    """Makes covariance matrices positive definite by adding a share of their trace.
+
+    The output is X + λ tr(X) I.
 
     Args:
         shrinkage: λ, not negative. The smallest eigenvalue becomes at least λ · tr(X).
@@ -89,7 +103,9 @@ class SPDProject(SPDLayer):
         The same; float32.
 
     Example:
-        >>> SPDProject(1e-4)(Covariance()(feature_map))
+        >>> covariances = ops.array([[[3.0, 0.0], [0.0, 1.0]]])
+        >>> ops.convert_to_numpy(SPDProject(0.5)(covariances))[0].tolist()
+        [[5.0, 0.0], [0.0, 3.0]]
 
     Source: Du et al. 2022, equation (4).
     """
@@ -104,7 +120,7 @@ class SPDProject(SPDLayer):
         linalg.check_square(input_shape)
 
     def call(self, inputs):
-        return linalg.shrink(inputs, self.shrinkage)
+        return linalg.shrink(as_float(inputs, self), self.shrinkage)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -1,46 +1,57 @@
 import math
+from typing import get_args
 
 import keras
 import numpy as np
 from keras import ops
 
-FIXED = ("top left", "top right", "bottom left", "bottom right", "centre")
+from kerasfer.layers.feature_maps import standardize_data_format
+from kerasfer.layers.inputs import as_float, as_pictures, picture_dtype
+from kerasfer.options import CropMode
+
+FIXED = ("top left", "top right", "bottom left", "bottom right", "center")
 
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class RegionCrops(keras.layers.Layer):
-    """Stacks each picture with square crops of it, all resized to the picture's own size.
+    """Stacks each picture with crops of it, all resized to the size of the picture.
 
-    Region 0 is the whole picture. Crops are cut and resized bilinearly by two matrix products, so
-    that they export everywhere and run on any accelerator.
+    Region 0 is the whole picture. Crops are cut and resized bilinearly by two matrix products,
+    which export to every format and run on every accelerator.
 
     Args:
-        crops: Number of crops, at least 1; at most 5 but for landmarks.
-        mode: `"random"`: at random places in training and fixed ones at inference; `"fixed"`:
-            the four corners and the centre, always; `"landmarks"`: each around a landmark of the
-            face, moved into the picture where it would reach beyond the edge.
+        crops: Number of crops, at least 1, and at most 5 unless `mode="landmarks"`.
+        mode: `"random"` places the crops at random in training and at the fixed places at
+            inference. `"fixed"` always places them at the four corners and the center.
+            `"landmarks"` centers each on a landmark of the face and moves it inside the picture
+            where it would exceed the edge.
         area: Share of the picture's area that a crop covers, in (0, 1].
-        seed: Integer for the random places.
+        seed: Integer that seeds the random places.
+        data_format: `"channels_last"` or `"channels_first"`. Defaults to Keras' image data format.
 
     Input shape:
-        `(batch, height, width, channels)`; with landmarks a list of that and of
-        `(batch, crops, 2)`, x and y as shares of width and height in [0, 1]. A negative landmark is
-        unknown: its crop lies at one of the fixed places.
+        `(batch, height, width, channels)`, or `(batch, channels, height, width)` for
+        `"channels_first"`. With landmarks a list of the pictures and `(batch, crops, 2)`, x and y
+        as shares of width and height in [0, 1]. A negative landmark is unknown, and its crop is
+        at one of the fixed places.
 
     Output shape:
-        `(batch, 1 + crops, height, width, channels)`.
+        `(batch, 1 + crops, height, width, channels)`, or `(batch, 1 + crops, channels, height,
+        width)` for `"channels_first"`. Integers remain integers, rounded as by
+        `keras.layers.Resizing`.
 
     Example:
-        >>> RegionCrops(crops=5)(pictures).shape  # pictures: (8, 224, 224, 3)
-        (8, 6, 224, 224, 3)
+        >>> pictures = ops.ones((8, 48, 48, 3))
+        >>> tuple(RegionCrops(crops=5, data_format="channels_last")(pictures).shape)
+        (8, 6, 48, 48, 3)
 
     Source: Du et al. 2022, section 1.1, area 0.75; fixed crops as in Wang et al., Region Attention
     Networks, IEEE TIP 2020.
     """
 
-    def __init__(self, crops=5, mode="random", area=0.75, seed=None, **kwargs):
+    def __init__(self, crops=5, mode="random", area=0.75, seed=None, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        if mode not in ("random", "fixed", "landmarks"):
+        if mode not in get_args(CropMode):
             raise ValueError(
                 f"`mode` must be 'random', 'fixed' or 'landmarks'. Received: mode={mode!r}."
             )
@@ -55,6 +66,7 @@ class RegionCrops(keras.layers.Layer):
         self.mode = mode
         self.area = area
         self.seed = seed
+        self.data_format = standardize_data_format(data_format)
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape):
@@ -74,9 +86,11 @@ class RegionCrops(keras.layers.Layer):
     def call(self, inputs, training=False):
         if self.mode == "landmarks":
             inputs, landmarks = inputs
-        height, width, channels = inputs.shape[1:]
+        pictures = as_float(inputs, self)
+        first = self.data_format == "channels_first"
+        height, width = pictures.shape[2:] if first else pictures.shape[1:3]
         if self.mode == "random" and training:
-            shape = (ops.shape(inputs)[0], self.crops, 2)
+            shape = (ops.shape(pictures)[0], self.crops, 2)
             places = keras.random.uniform(shape, seed=self.seed_generator, dtype="float32")
         else:
             corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [0.5, 0.5]], dtype="float32")
@@ -84,21 +98,32 @@ class RegionCrops(keras.layers.Layer):
             places = ops.convert_to_tensor(corners[None])
         side = math.sqrt(self.area)
         if self.mode == "landmarks":
-            centres = ops.flip(ops.cast(landmarks, "float32"), axis=-1)  # rows first
-            # The place is a share of what the window leaves free, which may be nothing.
-            around = ops.clip((centres - side / 2) / max(1 - side, 1e-6), 0.0, 1.0)
-            places = ops.where(centres < 0, places, around)
-        vertical = _resampling(places[..., 0], height, side, inputs.dtype)  # (b|1, crops, h, h)
-        horizontal = _resampling(places[..., 1], width, side, inputs.dtype)  # (b|1, crops, w, w)
-        rows = ops.reshape(inputs, (-1, 1, height, width * channels))
-        rows = ops.reshape(ops.matmul(vertical, rows), (-1, self.crops, height, width, channels))
-        crops = ops.matmul(horizontal[:, :, None], rows)
-        return ops.concatenate([inputs[:, None], crops], axis=1)
+            landmarks = ops.cast(as_float(landmarks, self), "float32")
+            centers = ops.flip(landmarks, axis=-1)  # rows first
+            # The place is a share of the length outside of the window, which may be zero.
+            around = ops.clip((centers - side / 2) / max(1 - side, 1e-6), 0.0, 1.0)
+            places = ops.where(centers < 0, places, around)
+        vertical = _resampling(places[..., 0], height, side, pictures.dtype)  # (b|1, crops, h, h)
+        horizontal = _resampling(places[..., 1], width, side, pictures.dtype)  # (b|1, crops, w, w)
+        if first:
+            rows = ops.matmul(vertical[:, :, None], pictures[:, None])
+            crops = ops.matmul(rows, ops.swapaxes(horizontal, -2, -1)[:, :, None])
+        else:
+            shape = (-1, self.crops, *pictures.shape[1:])
+            rows = ops.reshape(pictures, (-1, 1, height, width * pictures.shape[3]))
+            rows = ops.reshape(ops.matmul(vertical, rows), shape)
+            crops = ops.matmul(horizontal[:, :, None], rows)
+        return ops.concatenate([inputs[:, None], as_pictures(crops, inputs.dtype)], axis=1)
 
     def compute_output_shape(self, input_shape):
         if self.mode == "landmarks":
             input_shape = input_shape[0]
         return (input_shape[0], 1 + self.crops, *input_shape[1:])
+
+    def compute_output_spec(self, inputs, training=False):
+        pictures = inputs[0] if self.mode == "landmarks" else inputs
+        shape = (pictures.shape[0], 1 + self.crops, *pictures.shape[1:])
+        return keras.KerasTensor(shape, dtype=picture_dtype(pictures, self))
 
     def get_config(self):
         return {
@@ -107,17 +132,18 @@ class RegionCrops(keras.layers.Layer):
             "mode": self.mode,
             "area": self.area,
             "seed": self.seed,
+            "data_format": self.data_format,
         }
 
 
 def _resampling(place, size, side, dtype):
     """Bilinear weights (..., size, size) that stretch a window over `size` pixels.
 
-    The window covers the share `side` of the line and begins at the share `place` of what is left.
+    The window covers the share `side` of the line and begins at the share `place` of the rest.
     """
     start = place[..., None] * (1 - side) * size
     pixels = ops.arange(size, dtype="float32")
-    # Pixel centres of the output, in pixels of the input; the border repeats.
-    centres = ops.clip(start + (pixels + 0.5) * side - 0.5, 0.0, size - 1.0)
-    weights = ops.relu(1.0 - ops.abs(centres[..., None] - pixels))
+    # Pixel centers of the output, in pixels of the input. The border repeats.
+    centers = ops.clip(start + (pixels + 0.5) * side - 0.5, 0.0, size - 1.0)
+    weights = ops.relu(1.0 - ops.abs(centers[..., None] - pixels))
     return ops.cast(weights, dtype)

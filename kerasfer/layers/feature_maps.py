@@ -20,7 +20,7 @@ def positions_and_channels(shape, data_format):
 def as_rows(feature_map, data_format):
     """Flattens the positions of a feature map: (batch, ..., channels) → (batch, n, channels)."""
     positions, channels = positions_and_channels(feature_map.shape, data_format)
-    # Only one size can be left to `reshape`: the batch, or where they are open the positions.
+    # Only one size can be inferred: the batch size, or the number of positions if it is unknown.
     batch = -1 if positions else ops.shape(feature_map)[0]
     positions = positions or -1
     if data_format == "channels_last":
@@ -28,8 +28,24 @@ def as_rows(feature_map, data_format):
     return ops.swapaxes(ops.reshape(feature_map, (batch, channels, positions)), 1, 2)
 
 
+def axis_in_config(axis):
+    """Returns the entries of a layer's config for an argument `axis` that is a string.
+
+    Keras' loader for legacy `.h5` files removes any `axis` that is not an integer. The second entry
+    keeps it; see `restore_axis`.
+    """
+    return {"axis": axis, "axis_name": axis}
+
+
+def restore_axis(config):
+    """Returns a layer's config with the `axis` that `axis_in_config` kept."""
+    config = dict(config)
+    name = config.pop("axis_name", None)
+    return config if name is None else {"axis": name, **config}
+
+
 def standardize_data_format(data_format):
-    """Returns `"channels_last"` or `"channels_first"`; Keras' own for `None`."""
+    """Returns the data format, or Keras' image data format for `None`."""
     if data_format is None:
         return keras.config.image_data_format()
     if data_format not in ("channels_last", "channels_first"):

@@ -1,14 +1,15 @@
 import keras
 
 from kerasfer import linalg
+from kerasfer.layers.inputs import as_float
 
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class Vech(keras.layers.Layer):
-    """Lays symmetric matrices out as vectors: the upper triangle, with √2 off the diagonal.
+    """Flattens the upper triangles of symmetric matrices, with √2 off the diagonal.
 
-    The factor keeps lengths, ‖Vech(X)‖₂ = ‖X‖_F, so that a dense layer sees the matrices'
-    own geometry.
+    The factor preserves lengths and angles, ‖Vech(X)‖₂ = ‖X‖_F, so that distances between the
+    vectors are those between the matrices.
 
     Input shape:
         `(..., n, n)`, symmetric.
@@ -17,7 +18,7 @@ class Vech(keras.layers.Layer):
         `(..., n(n+1)/2)`.
 
     Example:
-        >>> Vech()(LogEig()(spd)).shape  # spd: (8, 24, 24)
+        >>> tuple(Vech()(keras.ops.ones((8, 24, 24))).shape)
         (8, 300)
     """
 
@@ -25,7 +26,7 @@ class Vech(keras.layers.Layer):
         linalg.check_square(input_shape)
 
     def call(self, inputs):
-        return linalg.vech(inputs)
+        return linalg.vech(as_float(inputs, self))
 
     def compute_output_shape(self, input_shape):
         size = input_shape[-1]
@@ -34,7 +35,7 @@ class Vech(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class Unvech(keras.layers.Layer):
-    """Rebuilds the symmetric matrices that `Vech` laid out.
+    """Rebuilds symmetric matrices from the vectors that `Vech` returns.
 
     Input shape:
         `(..., n(n+1)/2)`.
@@ -43,14 +44,15 @@ class Unvech(keras.layers.Layer):
         `(..., n, n)`, symmetric.
 
     Example:
-        >>> Unvech()(Vech()(spd))  # spd again
+        >>> tuple(Unvech()(keras.ops.ones((8, 300))).shape)
+        (8, 24, 24)
     """
 
     def build(self, input_shape):
         linalg.vech_side(input_shape[-1])
 
     def call(self, inputs):
-        return linalg.unvech(inputs)
+        return linalg.unvech(as_float(inputs, self))
 
     def compute_output_shape(self, input_shape):
         size = linalg.vech_side(input_shape[-1])

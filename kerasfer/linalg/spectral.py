@@ -1,12 +1,15 @@
 """The public functions of symmetric matrices, each in its two forms."""
 
+from typing import get_args
+
 from keras import ops
 
 from kerasfer.linalg import eigh, products
 from kerasfer.linalg.matrices import as_float, check_square, identity_like, symmetrize
+from kerasfer.options import Method, PenaltyForm
 
-METHODS = ("eigh", "matmul")
-PENALTY_FORMS = ("squared", "linear")
+METHODS = get_args(Method)
+PENALTY_FORMS = get_args(PenaltyForm)
 
 
 def logm(x, epsilon=None, method="eigh"):

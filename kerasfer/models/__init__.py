@@ -1,73 +1,96 @@
-"""Models by name: a new one is a file with a function from plain arguments to a `keras.Model`, and
-a line here."""
+"""Models by name.
+
+A new model is a file with a function `(class_names, image_size, **options)` that returns a
+`keras.Model`, and an entry in `MODELS`. Keras is imported when a model is first used.
+"""
 
 import inspect
-from difflib import get_close_matches
 
 from kerasfer.errors import RecipeError
-from kerasfer.models.backbones import make_backbone
-from kerasfer.models.baselines import (
-    alexnet,
-    classifier,
-    densenet121,
-    inception_resnet_v1,
-    mobilenet_v3_large,
-    mobilenet_v3_small,
-    resnet18,
-    resnet34,
-    vgg16,
-    vgg19,
+from kerasfer.models.options import (
+    AlexNet,
+    Classifier,
+    CovPool,
+    Frozen,
+    Network,
+    Obsr,
+    SlimSPD,
+    SPDAttention,
+    StemmedNetwork,
 )
-from kerasfer.models.covpool import covpool
-from kerasfer.models.deep_emotion import deep_emotion
-from kerasfer.models.obsr import obsr
-from kerasfer.models.res_masking import res_masking
-from kerasfer.models.slim import slim_spd
-from kerasfer.models.spd_attention import spd_attention
-from kerasfer.models.spdnet import spdnet
-
-__all__ = [
-    "MODELS",
-    "alexnet",
-    "build_model",
-    "check_options",
-    "classifier",
-    "covpool",
-    "deep_emotion",
-    "densenet121",
-    "inception_resnet_v1",
-    "make_backbone",
-    "mobilenet_v3_large",
-    "mobilenet_v3_small",
-    "obsr",
-    "res_masking",
-    "resnet18",
-    "resnet34",
-    "slim_spd",
-    "spd_attention",
-    "spdnet",
-    "vgg16",
-    "vgg19",
-]
+from kerasfer.options import Registered, function_of
+from kerasfer.text import did_you_mean
 
 MODELS = {
-    "alexnet": alexnet,
-    "classifier": classifier,
-    "covpool": covpool,
-    "deep_emotion": deep_emotion,
-    "densenet121": densenet121,
-    "inception_resnet_v1": inception_resnet_v1,
-    "mobilenet_v3_large": mobilenet_v3_large,
-    "mobilenet_v3_small": mobilenet_v3_small,
-    "obsr": obsr,
-    "res_masking": res_masking,
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "slim_spd": slim_spd,
-    "spd_attention": spd_attention,
-    "vgg16": vgg16,
-    "vgg19": vgg19,
+    "alexnet": Registered("kerasfer.models.baselines.alexnet", AlexNet),
+    "classifier": Registered("kerasfer.models.baselines.classifier", Classifier),
+    "covpool": Registered("kerasfer.models.covpool_net.covpool", CovPool),
+    "deep_emotion": Registered("kerasfer.models.deep_emotion_net.deep_emotion", Frozen),
+    "densenet121": Registered("kerasfer.models.baselines.densenet121", Network),
+    "inception_resnet_v1": Registered("kerasfer.models.baselines.inception_resnet_v1", Network),
+    "mobilenet_v3_large": Registered("kerasfer.models.baselines.mobilenet_v3_large", Network),
+    "mobilenet_v3_small": Registered("kerasfer.models.baselines.mobilenet_v3_small", Network),
+    "obsr": Registered("kerasfer.models.obsr_net.obsr", Obsr),
+    "res_masking": Registered("kerasfer.models.res_masking_net.res_masking", StemmedNetwork),
+    "resnet18": Registered("kerasfer.models.baselines.resnet18", StemmedNetwork),
+    "resnet34": Registered("kerasfer.models.baselines.resnet34", StemmedNetwork),
+    "slim_spd": Registered("kerasfer.models.slim.slim_spd", SlimSPD),
+    "spd_attention": Registered("kerasfer.models.spd_attention_net.spd_attention", SPDAttention),
+    "vgg16": Registered("kerasfer.models.baselines.vgg16", Network),
+    "vgg19": Registered("kerasfer.models.baselines.vgg19", Network),
 }
+
+# Functions that build something else than a classifier of pictures, which recipes cannot name.
+BUILDERS = {
+    "make_backbone": Registered("kerasfer.models.backbones.make_backbone"),
+    "spdnet": Registered("kerasfer.models.spd_network.spdnet"),
+}
+
+__all__ = ["MODELS", "build_model", "register_model", *BUILDERS, *MODELS]
+
+
+def __getattr__(name):
+    if name in BUILDERS or name in MODELS:
+        return function_of((BUILDERS | MODELS)[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *__all__]
+
+
+def register_model(name, build, options=None):
+    """Registers a model of your own, so that recipes can name it.
+
+    Args:
+        name: The model's name in recipes.
+        build: Function `(class_names, image_size, **options)` that returns a `keras.Model`. The
+            model takes RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] and ends in a
+            `kerasfer.layers.ClassProbabilities`.
+        options: `kerasfer.options.Section` class with the options that recipes may set, each with
+            its range and description. `None` derives it from the arguments of `build`.
+
+    Raises:
+        ValueError: If another model has that name.
+
+    Example:
+
+    ```python
+    def small(class_names, image_size, units: int = 32):
+        pictures = keras.Input((image_size, image_size, 3))
+        x = keras.layers.Rescaling(1 / 255)(pictures)
+        x = keras.layers.Conv2D(units, 3, activation="relu")(x)
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        logits = keras.layers.Dense(len(class_names))(x)
+        return keras.Model(pictures, kerasfer.layers.ClassProbabilities(class_names)(logits))
+
+    register_model("small", small)
+    train(load_recipe("quickstart", ["model={name: small, units: 16, bimap_units: null}"]))
+    ```
+    """
+    if name in MODELS:
+        raise ValueError(f"`name` must not be one of the registered models. Received: {name!r}.")
+    MODELS[name] = build if options is None else Registered(build, options)
 
 
 def build_model(name, class_names, image_size, **options):
@@ -75,7 +98,7 @@ def build_model(name, class_names, image_size, **options):
 
     Args:
         name: A key of `MODELS`.
-        class_names: One string a class.
+        class_names: One string per class.
         image_size: Side of the pictures, in pixels.
         **options: Arguments of the model's function.
 
@@ -84,42 +107,29 @@ def build_model(name, class_names, image_size, **options):
         probabilities `(batch, num_classes)`.
 
     Raises:
-        RecipeError: Where the model or an option is unknown, or a value does not fit.
+        RecipeError: If the model or an option is unknown, or a value does not fit.
 
     Example:
-        >>> build_model("resnet18", ("happy", "sad"), 48, stem="small")
-    """
-    check_options(name, options)
-    try:
-        return MODELS[name](tuple(class_names), image_size, **options)
-    except ValueError as error:
-        # A value out of range for this network, such as a BiMap wider than its input.
-        reason = " ".join(str(error).split("\n\n")[0].split())
-        raise RecipeError(f"The model {name} cannot be built: {reason}") from error
 
-
-def check_options(name, options):
-    """Checks the name of a model and those of its options, which takes no time.
-
-    Args:
-        name: A key of `MODELS`.
-        options: Names of arguments of the model's function.
-
-    Raises:
-        RecipeError: Where one is unknown.
-
-    Example:
-        >>> check_options("resnet18", ["stem"])
+    >>> model = build_model("resnet18", ("happy", "sad"), 48, stem="small")
+    >>> model.output_shape
+    (None, 2)
     """
     if name not in MODELS:
-        nearest = get_close_matches(name, MODELS, n=1)
-        hint = f" Did you mean {nearest[0]}?" if nearest else ""
         raise RecipeError(
-            f"model.name must be one of {', '.join(MODELS)}. Received: {name!r}.{hint}"
+            f"model.name must be one of {', '.join(MODELS)}. Received: {name!r}."
+            f"{did_you_mean(name, MODELS)}"
         )
-    taken = list(inspect.signature(MODELS[name]).parameters)[2:]
+    build = function_of(MODELS[name])
+    taken = list(inspect.signature(build).parameters)[2:]
     for option in options:
         if option not in taken:
             raise RecipeError(
                 f"The model {name} does not take model.{option}; it takes {', '.join(taken)}."
             )
+    try:
+        return build(tuple(class_names), image_size, **options)
+    except ValueError as error:
+        # A value that is out of range for this network, such as a BiMap wider than its input.
+        reason = " ".join(str(error).split("\n\n")[0].split())
+        raise RecipeError(f"The model {name} cannot be built: {reason}") from error

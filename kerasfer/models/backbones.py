@@ -1,19 +1,21 @@
-"""Feature extractors: keras-hub's ResNets, with a stem for small pictures, the networks of
-`kerasfer.models.networks`, or any `keras.Model`."""
+"""Feature extractors: ResNets of keras-hub, `kerasfer.models.networks`, or any `keras.Model`."""
 
+import contextlib
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import keras
 
 from kerasfer.errors import RunError
 from kerasfer.layers import FusedBatchNormalization
+from kerasfer.models.downloads import cached_if_offline
 from kerasfer.models.networks import NETWORKS, TORCH, make_network
+from kerasfer.models.options import Stage
 
 
 class Stem(NamedTuple):
-    """How a ResNet begins: one convolution, and max-pooling that halves the side, or none."""
+    """Describes the beginning of a ResNet: one convolution and optional max-pooling."""
 
     kernel_size: int
     strides: int
@@ -21,12 +23,12 @@ class Stem(NamedTuple):
 
     @property
     def stride(self):
-        """How many pixels a place of its output covers, along a side."""
+        """The total stride, in pixels."""
         return self.strides * (2 if self.pooled else 1)
 
 
 STEMS = {"imagenet": Stem(7, 2, True), "half": Stem(3, 2, False), "small": Stem(3, 1, False)}
-STAGES = ("P2", "P3", "P4", "P5")
+STAGES = get_args(Stage)
 
 # Block counts, and the timm checkpoint with torchvision's ImageNet weights.
 RESNETS = {
@@ -36,7 +38,7 @@ RESNETS = {
 
 
 def preprocessing(backbone=None):
-    """Returns the layer that turns RGB in [0, 255] into what a backbone's weights expect.
+    """Returns the layer that scales RGB in [0, 255] as the weights of a backbone expect.
 
     Args:
         backbone: As in `make_backbone`. For all but `NETWORKS`, pixels are scaled as for ResNets.
@@ -145,14 +147,16 @@ def _resnet(name, image_size, weights):
             f"checkpoint (config.json, model.safetensors). Received: {weights}, which is no folder."
         )
     try:
-        resnet = ResNetBackbone.from_preset(
-            preset, image_shape=image_shape, data_format="channels_last"
-        )
+        with cached_if_offline() if "hf://" in preset else contextlib.nullcontext():
+            resnet = ResNetBackbone.from_preset(
+                preset, image_shape=image_shape, data_format="channels_last"
+            )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise RunError(
             f"The weights {weights!r} of {name} could not be loaded from {preset}: {reason} "
-            "Without a network, set model.weights to a folder that holds that checkpoint."
+            "Without a network, set model.weights to null for random weights, or to a folder that "
+            "holds that checkpoint."
         ) from error
     if tuple(resnet.stackwise_num_blocks) != blocks or resnet.block_type != "basic_block":
         raise RunError(
@@ -170,6 +174,12 @@ def _rebuild(model, weights, stem):
     """Rebuilds a ResNet with fused normalization and the stem asked for; its weights are kept."""
 
     kernel_size, strides, pooled = STEMS[stem]
+    edited = {"conv1_pad", "conv1_conv", "pool1_pad", "pool1_pool"}
+    if missing := edited - {layer.name for layer in model.layers}:
+        raise RuntimeError(
+            f"This version of keras-hub builds ResNets without the layers {sorted(missing)}, which "
+            "kerasfer changes by name. Install the version that pyproject.toml allows."
+        )
 
     def rebuild(layer):
         config = layer.get_config()

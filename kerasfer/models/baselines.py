@@ -66,25 +66,26 @@ def classifier(
     frozen=False,
     dropout=0.0,
 ):
-    """Builds backbone → average pooling → softmax, the first-order baseline of both papers.
+    """Builds a backbone with average pooling and softmax, the first-order baseline of both papers.
 
-    VGG's and AlexNet's two dense layers of 4096 give way to the average too.
+    Average pooling also replaces the two dense layers of 4096 units of VGG and AlexNet.
 
     Args:
-        class_names: One string a class.
+        class_names: One string per class.
         image_size: Side of the pictures, in pixels.
         backbone: As in `kerasfer.models.make_backbone`.
         weights: As in `make_backbone`.
         stem: As in `make_backbone`.
-        frozen: Whether the backbone's weights are kept as they are.
-        dropout: Share of features dropped before the classifier, in [0, 1).
+        frozen: Whether the backbone is frozen.
+        dropout: Dropout rate before the classifier, in [0, 1).
 
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
         probabilities `(batch, num_classes)`.
 
     Example:
-        >>> classifier(("happy", "sad"), image_size=48, stem="small")
+        >>> classifier(("happy", "sad"), image_size=48, stem="small").output_shape
+        (None, 2)
     """
     pictures = keras.Input((image_size, image_size, 3), name="pictures")
     extractor = make_backbone(backbone, image_size, weights, stem, name="backbone")

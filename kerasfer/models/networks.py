@@ -113,7 +113,8 @@ def _with_imagenet(name, network, image_size, stem):
             raise
         raise RunError(
             f"The ImageNet weights of {name} could not be downloaded: {str(error).splitlines()[0]} "
-            "Without a network, set model.weights to the path of that file."
+            "Without a network, set model.weights to null for random weights, or to the path of "
+            "that file."
         ) from error
 
 

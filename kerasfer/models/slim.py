@@ -12,7 +12,7 @@ from kerasfer.layers import (
 from kerasfer.models.backbones import preprocessing
 from kerasfer.models.heads import classify
 
-BLOCKS = (1, 2, 2)  # residual blocks of a stage, each stage half the size of the one before
+BLOCKS = (1, 2, 2)  # residual blocks per stage; each stage has half the size of the previous one
 
 
 def slim_spd(
@@ -25,39 +25,40 @@ def slim_spd(
     method="matmul",
     dropout=0.0,
 ):
-    """Builds a phone's model: a slim ResNet whose last map is read by its means and covariance.
+    """Builds a slim ResNet for phones, with a head of channel means and their covariance.
 
-    What makes a ResNet dear at 48 px are its early stages: here one narrow convolution keeps the
-    full size, and three stages of basic blocks follow at a half, a quarter and an eighth of it.
-    Convolutions, batch normalization, ReLU and pooling are all there is below the head, which int8
-    kernels are made for. The head joins the averages of the channels (first order) with the
-    logarithm of their covariance (second order), taken by matrix products alone on a small matrix.
+    The early stages of a ResNet are expensive at 48 px. Here one narrow convolution keeps the full
+    size, and three stages of basic blocks follow at a half, a quarter and an eighth of it. The
+    extractor consists of convolutions, batch normalization, ReLU and pooling, which int8 kernels
+    support well. The head concatenates the channel means (first order) with the logarithm of the
+    channel covariance (second order), which is computed with matrix products only.
 
-    At 48 px, `width=48` has 1.5 M weights and takes 0.1 G multiply-adds a face, a twelfth of
-    ResNet18's; the last map is 6 × 6 × 192, of the size of the ResNet's, so that both can be
-    compared place by place when one learns from the other.
+    At 48 px, `width=48` has 1.5 million parameters and 0.1 G multiply-adds per face, a twelfth of
+    ResNet18. Its last feature map is 6 × 6 × 192, spatially as large as ResNet18's, so that both
+    can be compared position by position in distillation.
 
     Args:
-        class_names: One string a class.
+        class_names: One string per class.
         image_size: Side of the pictures, in pixels, at least 16.
-        width: Channels of the first stage, at least 2; the next two have twice and four times as
-            many, the stem half. Multiples of 16 suit int8 kernels.
-        bimap_units: Output size of the `BiMap`, from 4 · width.
-        shrinkage: λ of `SPDProject`. The covariance of many channels at few places is singular;
-            this bounds its condition, and with it the error of a logarithm in float32.
-        epsilon: Smallest eigenvalue before the logarithm: for maps without any variance.
+        width: Channels of the first stage, at least 2. The next two have twice and four times as
+            many, and the stem half. Multiples of 16 suit int8 kernels.
+        bimap_units: Output size of the `BiMap`, at most 4 · width.
+        shrinkage: λ of `SPDProject`. The covariance of many channels at few positions is singular.
+            λ bounds its condition number, and thereby the error of a float32 logarithm.
+        epsilon: Smallest eigenvalue before the logarithm, for feature maps without variance.
         method: As in `kerasfer.layers.LogEig`.
-        dropout: Share of features dropped before the classifier, in [0, 1).
+        dropout: Dropout rate before the classifier, in [0, 1).
 
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
         probabilities `(batch, num_classes)`.
 
     Example:
-        >>> slim_spd(("happy", "sad"), image_size=48)
+        >>> slim_spd(("happy", "sad"), image_size=48).output_shape
+        (None, 2)
 
-    Source: the blocks: He et al., Deep Residual Learning, CVPR 2016; the head: Acharya et al.,
-    Covariance Pooling for Facial Expression Recognition, CVPRW 2018.
+    Source: He et al., Deep Residual Learning, CVPR 2016 (blocks); Acharya et al., Covariance
+    Pooling for Facial Expression Recognition, CVPRW 2018 (head).
     """
     if width < 2:
         raise ValueError(f"`width` must be at least 2. Received: width={width}.")
@@ -72,7 +73,7 @@ def slim_spd(
     x = SPDProject(shrinkage, name="spd_project")(x)
     x = BiMap(bimap_units, name="bimap")(x)
     x = LogEig(epsilon, method=method, name="log_eig")(x)
-    # Logarithms of small eigenvalues lie far from 0, where the means are not.
+    # The logarithms of small eigenvalues are much larger in magnitude than the means.
     x = layers.BatchNormalization(dtype="float32", name="tangent_norm")(Vech(name="vech")(x))
     x = layers.Concatenate(name="features")([means, x])
     return keras.Model(pictures, classify(x, class_names, dropout), name="slim_spd")
@@ -81,8 +82,8 @@ def slim_spd(
 def _basic_block(x, filters, stride, name):
     shortcut = x
     if stride > 1:
-        # As a strided 1 × 1 convolution, of which oneDNN's gradient under PyTorch writes past its
-        # memory where channels are few: wrong, without an end, or a crash (oneDNN's issue 6035).
+        # Equivalent to a strided 1 × 1 convolution. With few channels, oneDNN's gradient of that
+        # writes past its memory under PyTorch: it is wrong, hangs or crashes (oneDNN issue 6035).
         shortcut = layers.MaxPooling2D(1, stride, padding="same", name=f"{name}_every_second")(x)
         shortcut = _convolve(shortcut, filters, 1, 1, f"{name}_shortcut")
     x = layers.ReLU(name=f"{name}_relu_1")(_convolve(x, filters, 3, stride, f"{name}_1"))

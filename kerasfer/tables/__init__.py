@@ -1,12 +1,14 @@
-"""The papers' tables: which run fills each cell, what the paper says, what came out.
+"""The tables of the papers: the published value and the measured one for each cell.
 
-A table is a YAML file. `cells` reads it, `filling` finds the runs or makes them, `text` and
-`figures` show it, `results` keeps the numbers of a run without its folder.
+A table is a YAML file. `cells` reads it, `filling` finds the results, `running` trains what is
+missing, `text` and `figures` show the table, and `results` records the numbers of a run without its
+folder.
 """
 
 from kerasfer.tables.cells import load_table
-from kerasfer.tables.filling import fill_table, list_tables, run_missing
+from kerasfer.tables.filling import fill_table, list_tables
 from kerasfer.tables.results import write_summary
+from kerasfer.tables.running import run_missing
 from kerasfer.tables.text import render_table
 
 __all__ = [

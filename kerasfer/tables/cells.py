@@ -1,6 +1,6 @@
-"""From a table's YAML file to its cells: which run fills each, and what the paper says.
+"""Reads the YAML file of a table: the run that fills each cell, and the published value.
 
-    the table's recipe → the column's, then the row's → their changes → `--set` → a cell's recipe
+    recipe of the table → of the column, then the row → their changes → `--set` → recipe of a cell
 
 Cells with the same recipe share one run, within a table and between tables. Nothing here imports
 Keras.
@@ -16,39 +16,33 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from kerasfer.errors import RecipeError
+from kerasfer.options import ListName, Paper, Section
 from kerasfer.recipe import load_recipe, parse_file
-from kerasfer.schema import Model, Recipe, Section
+from kerasfer.recipe.differences import differences
+from kerasfer.recipe.schema import MODEL, Recipe
+from kerasfer.recipe.shipped import find
 
 CLASS_METRICS = ("precision", "recall", "f1")
 METRICS = ("accuracy", "macro_recall", "macro_f1", *CLASS_METRICS)
 
-# What changes no result; `reproduces` and `description` say what a run is for.
-FREE_KEYS = (
-    "name",
-    "description",
-    "reproduces",
-    "data.workers",
-    "train.backend",
-    "train.tensorboard",
-    "train.verbose",
-)
-
 
 class Part(Section):
-    """What a column and a row may both say."""
+    """The keys that columns and rows have in common."""
 
-    recipe: str | None = Field(None, description="Recipe, relative to the table's file.")
+    recipe: str | None = Field(None, description="Recipe, relative to the file of the table.")
     model: dict | None = Field(
-        None, description="A whole `model` section, in place of the recipe's."
+        None, description="A whole `model` section that replaces that of the recipe."
     )
 
 
 class Column(Part):
     """A dataset, a list of its pictures, or a score."""
 
-    set: list[str] = Field([], description="Changes of the recipe, such as data.protocol=frames.")
-    list: Literal["occlusion", "pose30", "pose45"] | None = Field(
-        None, description="Judge on the test pictures of this list only."
+    changes: list[str] = Field(
+        [], alias="set", description="Changes of the recipe, such as data.protocol=frames."
+    )
+    list_name: ListName | None = Field(
+        None, alias="list", description="Evaluate only the test pictures of this list."
     )
     metric: Literal[METRICS] = Field("accuracy", description="What the column shows.")
 
@@ -56,37 +50,45 @@ class Column(Part):
 class Row(Part):
     """A method."""
 
-    set: list[str] | dict[str, list[str]] = Field(
-        [], description="Changes of the recipe, of all columns or by column."
+    changes: list[str] | dict[str, list[str]] = Field(
+        [], alias="set", description="Changes of the recipe, for all columns or by column."
     )
-    run: str | None = Field(None, description="Name of its runs, where the row's own is too long.")
+    run_name: str | None = Field(
+        None, alias="run", description="Name of its runs, if the name of the row is too long."
+    )
     class_name: str | None = Field(
         None, description="Class that is scored, in columns of precision, recall and f1."
     )
-    paper: dict[str, float] = Field({}, description="The paper's value by column.")
+    paper: dict[str, float] = Field({}, description="Published values by column.")
     quoted: str | None = Field(
-        None, description="Why the row is only quoted: it cannot be trained from what is published."
+        None, description="Why the row is only quoted and cannot be trained."
     )
 
 
 class Figure(Section):
-    """A figure of the paper that the table's runs redraw."""
+    """A figure of the paper, drawn from the runs of the table."""
 
     kind: Literal["confusion", "loss", "gradient_norm"] = Field(description="What is drawn.")
-    rows: list[str] | None = Field(None, description="Of these rows. Default: all.")
-    title: str = Field("", description="What the paper calls it.")
+    rows: list[str] | None = Field(None, description="Rows that are drawn. Default: all.")
+    title: str = Field("", description="Title.")
 
 
 class TableFile(Section):
-    """A table of a paper: short, since recipes say how its cells are trained."""
+    """A table of a paper. Recipes say how its cells are trained."""
 
     title: str = Field(description="Heading.")
-    paper: Literal["obsr", "spd_attention"] = Field(description="The paper.")
-    table: int | None = Field(None, ge=1, description="Number of the table; none for a study.")
-    unit: Literal["percent", "fraction"] = Field("percent", description="Of all values.")
-    note: str = Field("", description="What a reader has to know.")
+    paper: Paper = Field(description="The paper.")
+    table: int | None = Field(None, ge=1, description="Number of the table. Null for a study.")
+    unit: Literal["percent", "fraction"] = Field("percent", description="Unit of all values.")
+    note: str = Field("", description="A remark for readers of the table.")
     recipe: str | None = Field(None, description="Recipe of the cells, relative to this file.")
-    set: list[str] = Field([], description="Changes of every recipe.")
+    changes: list[str] = Field([], alias="set", description="Changes of every recipe.")
+    seeds: list[int] | None = Field(
+        None,
+        min_length=1,
+        description="Train each cell once for each of these seeds, and show the mean and the "
+        "standard deviation. Default: the seed of the recipe.",
+    )
     columns: dict[str, Column] = Field(min_length=1, description="Columns by name.")
     rows: dict[str, Row] = Field(min_length=1, description="Rows by name.")
     figures: dict[str, Figure] = Field({}, description="Figures by the name of their file.")
@@ -94,7 +96,7 @@ class TableFile(Section):
     @model_validator(mode="after")
     def _check_names(self):
         for name, row in self.rows.items():
-            by_column = row.set if isinstance(row.set, dict) else {}
+            by_column = row.changes if isinstance(row.changes, dict) else {}
             for column in (*row.paper, *by_column):
                 if column not in self.columns:
                     raise ValueError(
@@ -122,34 +124,40 @@ class Cell:
     """One value of a table.
 
     Args:
-        row, column: its names.
-        paper: the published value, in the table's unit, or None.
-        quoted: why it is only quoted, or None where it can be trained.
-        recipe: the `kerasfer.schema.Recipe` that fills it; its name is the run's folder.
-        metric: a key of `metrics.json`, or of its `per_class`.
-        class_name: the class scored, or None.
-        list: the list of test pictures it is judged on, or None for all of them.
+        row, column: Its names.
+        paper: The published value, in the unit of the table, or None.
+        quoted: Why it is only quoted, or None if it can be trained.
+        recipes: The `kerasfer.recipe.schema.Recipe`s that fill it, one for each seed. The name of a
+            recipe is that of its run folder. Empty for a quoted cell.
+        metric: A key of `metrics.json`, or of its `per_class`.
+        class_name: The class that is scored, or None.
+        list_name: The list of test pictures that are evaluated, or None for all of them.
     """
 
     row: str
     column: str
     paper: float | None
     quoted: str | None
-    recipe: Recipe | None
+    recipes: tuple[Recipe, ...]
     metric: str
     class_name: str | None
-    list: str | None
+    list_name: str | None
+
+    @property
+    def recipe(self):
+        """The recipe of the first seed, or None for a quoted cell."""
+        return self.recipes[0] if self.recipes else None
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table's file, read: its own words, and its cells row by row.
+    """A table that was read.
 
     Args:
-        path: the file.
-        file: `TableFile`, as it is written.
-        cells: list of `Cell`.
-        overrides: what `--set` changed beyond the table, `{"train.epochs": 2}`.
+        path: The file.
+        file: `TableFile`, its content.
+        cells: List of `Cell`, row by row.
+        overrides: What `--set` changed in addition, `{"train.epochs": 2}`.
     """
 
     path: Path
@@ -159,18 +167,18 @@ class Table:
 
 
 def load_table(path, overrides=()):
-    """Reads a table's file and the recipe of every cell.
+    """Reads the file of a table and the recipe of every cell.
 
     Args:
-        path: the YAML file.
-        overrides: strings `"key.path=value"`, for the recipes of all cells. Runs with such changes
-            have them in their name, so that a cut run is never taken for the published one.
+        path: The YAML file.
+        overrides: Strings `"key.path=value"`, for the recipes of all cells. The names of such runs
+            contain the changes, so that a shortened run is never taken for the published one.
 
     Returns:
         `Table`.
 
     Raises:
-        RecipeError: in one line, at the first thing that is wrong.
+        RecipeError: At the first error, in one line.
 
     Example:
 
@@ -179,7 +187,7 @@ def load_table(path, overrides=()):
     [cell.recipe.name for cell in table.cells if cell.row == "SPD-Attention"]
     ```
     """
-    path = Path(path)
+    path = find(path, "tables")
     values, places = parse_file(path, "table", "`title:`, `columns:` and `rows:`")
     try:
         file = TableFile.model_validate(values)
@@ -188,10 +196,11 @@ def load_table(path, overrides=()):
     cells, changed = [], {}
     for row_name, row in file.rows.items():
         for column_name, column in file.columns.items():
-            recipe = None
+            recipes = ()
             if row.quoted is None:
-                place = f"{path}: row {row_name}, column {column_name}"
-                recipe, extra = _cell_recipe(path, file, row_name, column_name, overrides, place)
+                where = f"{path}: row {row_name}, column {column_name}"
+                recipe, extra = _cell_recipe(path, file, row_name, column_name, overrides, where)
+                recipes = tuple(_with_seeds(recipe, file.seeds))
                 changed |= extra
             elif column_name not in row.paper:
                 continue
@@ -201,10 +210,10 @@ def load_table(path, overrides=()):
                     column=column_name,
                     paper=row.paper.get(column_name),
                     quoted=row.quoted,
-                    recipe=recipe,
+                    recipes=recipes,
                     metric=column.metric,
                     class_name=row.class_name,
-                    list=column.list,
+                    list_name=column.list_name,
                 )
             )
     _check_runs(path, cells)
@@ -212,63 +221,42 @@ def load_table(path, overrides=()):
 
 
 def _check_runs(path, cells):
-    """Refuses two recipes that would be trained in one folder."""
+    """Checks that no two recipes would be trained in one folder."""
     runs = {}
     for cell in cells:
-        if cell.recipe is None:
+        for recipe in cell.recipes:
+            first, other = runs.setdefault(recipe.name, (cell, recipe))
+            changed = differences(other, recipe)
+            if changed:
+                raise RecipeError(
+                    f"{path}: the rows {first.row} ({first.column}) and {cell.row} ({cell.column}) "
+                    f"would share the run {recipe.name}, but differ in {', '.join(changed)}. Name "
+                    "the runs of one of them with `run:`, and leave out --set name."
+                )
+
+
+def _with_seeds(recipe, seeds):
+    """Yields a recipe for each seed. That of the recipe's own seed keeps its name."""
+    for seed in seeds or [recipe.train.seed]:
+        if seed == recipe.train.seed:
+            yield recipe
             continue
-        first = runs.setdefault(cell.recipe.name, cell)
-        changed = differences(first.recipe, cell.recipe)
-        if changed:
-            raise RecipeError(
-                f"{path}: the rows {first.row} ({first.column}) and {cell.row} ({cell.column}) "
-                f"would share the run {cell.recipe.name}, but differ in {', '.join(changed)}. Name "
-                "the runs of one of them with `run:`, and leave out --set name."
-            )
+        train = recipe.train.model_copy(update={"seed": seed})
+        yield recipe.model_copy(update={"train": train, "name": f"{recipe.name}-seed{seed}"})
 
 
-def differences(recipe, other):
-    """Finds what in two recipes may make their results differ.
-
-    Returns:
-        `{"train.epochs": (60, 2)}`, the keys in the recipe's order.
-    """
-    a, b = _flatten(recipe), _flatten(other)
-    return {
-        key: (a.get(key), b.get(key))
-        for key in (*a, *(key for key in b if key not in a))
-        if a.get(key) != b.get(key)
-    }
-
-
-def _flatten(recipe):
-    def walk(section, prefix=""):
-        for key, value in section.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield prefix + key, value
-
-    values = recipe.model_dump(exclude_none=True)
-    return {
-        key: value
-        for key, value in walk(values)
-        if key not in FREE_KEYS and key.split(".")[0] not in FREE_KEYS
-    }
-
-
-def _cell_recipe(path, file, row_name, column_name, overrides, place):
-    """Returns a cell's recipe, named as its run, and what `--set` changed in it."""
+def _cell_recipe(path, file, row_name, column_name, overrides, where):
+    """Returns the recipe of a cell, named like its run, and what `--set` changed in it."""
     row, column = file.rows[row_name], file.columns[column_name]
     named = row.recipe or column.recipe or file.recipe
     if named is None:
-        raise RecipeError(f"{place}: no recipe is named. Add `recipe:` to the table or the row.")
-    in_row = row.set if isinstance(row.set, list) else row.set.get(column_name, [])
-    changes = [*file.set, *column.set, *_whole_model(row.model or column.model), *in_row]
+        raise RecipeError(f"{where}: no recipe is named. Add `recipe:` to the table or the row.")
+    in_row = row.changes if isinstance(row.changes, list) else row.changes.get(column_name, [])
+    changes = [*file.changes, *column.changes, *_whole_model(row.model or column.model), *in_row]
     parts = {
-        slug(path.stem): file.set,
-        slug(row.run or row_name): row.set or row.model,
-        slug(column_name): column.set or column.model,
+        slug(path.stem): file.changes,
+        slug(row.run_name or row_name): row.changes or row.model,
+        slug(column_name): column.changes or column.model,
     }
     suffixes = [part for part, is_changed in parts.items() if is_changed]
     source = path.parent / named
@@ -286,29 +274,29 @@ def _cell_recipe(path, file, row_name, column_name, overrides, place):
             name = "+".join([recipe.name, *(f"{key}={slug(now)}" for key, now in extra.items())])
             recipe = recipe.model_copy(update={"name": name})
     except RecipeError as error:
-        raise RecipeError(f"{place}: {error}") from None
+        raise RecipeError(f"{where}: {error}") from None
     return recipe, extra
 
 
 def _whole_model(model):
-    """Writes changes that put a model in the place of another, of which no key is left."""
+    """Returns the changes that replace a model by another one, without keeping any key of it."""
     if model is None:
         return []
-    forgotten = [key for key in Model.model_fields if key != "name" and key not in model]
+    forgotten = sorted(MODEL.known_keys() - {"name", *model})
     return [*(f"model.{key}=null" for key in forgotten), f"model={json.dumps(model)}"]
 
 
 def _reproduces(file, row, row_name, column_name):
     column = file.columns[column_name]
     published = row.paper.get(column_name)
-    if published is None or column.list or column.metric != "accuracy" or file.table is None:
+    if published is None or column.list_name or column.metric != "accuracy" or file.table is None:
         return "null"
     place = {"paper": file.paper, "table": file.table, "row": row_name, "accuracy": published}
     return json.dumps(place | {"column": column_name if len(file.columns) > 1 else None})
 
 
 def slug(text):
-    """Makes any text a part of a folder's name: `"ResNet34 + GC"` becomes `resnet34-gc`."""
+    """Turns any text into a part of a folder name: `"ResNet34 + GC"` becomes `resnet34-gc`."""
     return re.sub(r"[^\w.]+", "-", str(text).lower()).strip("-.") or "none"
 
 
@@ -324,7 +312,8 @@ def _explain(error, path, places):
         return f"{place}: `{name}` is required."
     if problem["type"] == "extra_forbidden":
         section = {"columns": Column, "rows": Row, "figures": Figure}.get(keys[0])
-        known = list((section if section and len(keys) > 1 else TableFile).model_fields)
+        fields = (section if section and len(keys) > 1 else TableFile).model_fields
+        known = [field.alias or name for name, field in fields.items()]
         close = get_close_matches(keys[-1], known, n=1)
         hint = f"Did you mean `{close[0]}`?" if close else f"Known here: {', '.join(known)}."
         return f"{place}: unknown key `{name}`. {hint}"

@@ -1,4 +1,4 @@
-"""The papers' figures, drawn again from the runs that fill a table."""
+"""The figures of the papers, drawn from the runs that fill a table."""
 
 import csv
 from pathlib import Path
@@ -8,10 +8,13 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from kerasfer.errors import RunError
-from kerasfer.figures import INK, draw_confusion_matrix, draw_losses, save, style
+from kerasfer.evaluate.confusion_matrix import draw_confusion_matrix
 from kerasfer.files import replace_file
+from kerasfer.plotting import INK, save, style
+from kerasfer.report.figures import draw_losses
+from kerasfer.runs.folder import RunFolder
 
-SMOOTHED = 1 / 50  # share of a training over which a curve of norms is averaged
+SMOOTHED = 1 / 50  # The share of a training over which a curve of norms is averaged.
 
 
 def draw_figures(table, filled, folder):
@@ -19,14 +22,14 @@ def draw_figures(table, filled, folder):
 
     Args:
         table: `kerasfer.tables.cells.Table`.
-        filled: the cells of `kerasfer.tables.fill_table`.
-        folder: where to; made if need be.
+        filled: The cells of `kerasfer.tables.fill_table`.
+        folder: The folder to write into. It is created.
 
     Returns:
-        The paths written: a PNG a figure, and for norms of gradients their CSV beside it.
+        The paths of the written files: a PNG for each figure, and a CSV for gradient norms.
 
     Raises:
-        RunError: a run lacks what the figure shows.
+        RunError: If a run lacks what the figure shows.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,14 +55,14 @@ def _draw_confusions(shown, path, title):
     def draw(axes, entry):
         result = entry.result
         draw_confusion_matrix(
-            axes, result.lists[entry.cell.list] if entry.cell.list else result.metrics
+            axes, result.lists[entry.cell.list_name] if entry.cell.list_name else result.metrics
         )
 
     return [_draw_panels(shown, draw, path, title, side=7.0)]
 
 
 def _draw_losses(shown, path, title):
-    # Above folds there is no history; each fold's folder has its own curves.png.
+    # A run of several folds has no history of its own, only its folds have.
     shown = {name: entry for name, entry in shown.items() if entry.result.history}
     if not shown:
         return []
@@ -70,7 +73,7 @@ def _draw_panels(shown, draw, path, title, side=4.6):
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)
     with style(INK):
-        size = (side * columns, 1.15 * side * lines)  # titles stand above the panels
+        size = (side * columns, 1.15 * side * lines)  # With room for the titles.
         drawing = Drawing(figsize=size, layout="constrained")
         panels = drawing.subplots(lines, columns, squeeze=False).ravel()
         for axes, (name, entry) in zip(panels, shown.items(), strict=False):
@@ -84,25 +87,25 @@ def _draw_panels(shown, draw, path, title, side=4.6):
 
 
 def _draw_gradient_norms(shown, path, title):
-    """Draws a curve a run, over the share of the training that is done, each averaged a little."""
-    from kerasfer.gradient_norms import FILE_NAME, read_gradient_norms  # It imports Keras.
+    """Draws a smoothed curve for each run."""
+    from kerasfer.train.gradient_norms import read_gradient_norms  # It imports Keras.
 
     curves = {}
     for name, entry in shown.items():
         if entry.result.folder is None:
             raise RunError(
-                f"The gradients' norms of {entry.result.name} are in its run's folder only: give "
-                "its place with --output-dir, or run it with --run-missing."
+                f"The gradient norms of {entry.result.name} are in its run folder only. Name the "
+                "folder of the runs with --output-dir, or train it with --run-missing."
             )
-        curves[name] = read_gradient_norms(entry.result.folder / FILE_NAME)
+        curves[name] = read_gradient_norms(RunFolder(entry.result.folder).gradient_norms)
     with style(INK):
         drawing = Drawing(figsize=(8, 4.6), layout="constrained")
         axes = drawing.add_subplot()
-        # From light to dark with the weight: the order is what the figure is about.
+        # From light to dark in the order of the rows, which the figure is about.
         for name, color in zip(curves, _shades(len(curves)), strict=True):
             norms = curves[name]
             width = max(1, round(SMOOTHED * len(norms)))
-            smooth = np.convolve(norms, np.ones(width) / width, mode="valid")
+            smooth = _average(norms, width)
             axes.plot(np.arange(len(smooth)) + width, smooth, color=color, label=name)
         axes.set(xlabel="step", ylabel="norm of the gradient", title=title, yscale="log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -114,13 +117,24 @@ def _draw_gradient_norms(shown, path, title):
         writer.writerow(["step", *curves])
         longest = max(map(len, curves.values()))
         for step in range(longest):
-            row = [f"{c[step]:.6g}" if step < len(c) else "" for c in curves.values()]
+            row = [
+                f"{c[step]:.6g}" if step < len(c) and np.isfinite(c[step]) else ""
+                for c in curves.values()
+            ]
             writer.writerow([step + 1, *row])
     return [path, table]
 
 
+def _average(norms, width):
+    """Averages over a moving window. Skipped steps, whose norm is NaN, do not count."""
+    window = np.ones(width)
+    counts = np.convolve(np.isfinite(norms), window, mode="valid")
+    sums = np.convolve(np.nan_to_num(norms), window, mode="valid")
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
 def _shades(count):
-    """Colours from orange to blue, which differ in lightness too."""
+    """Returns colors from orange to blue, which differ in lightness too."""
     ends = np.array([(0.96, 0.65, 0.35), (0.02, 0.19, 0.42)])
     return [ends[0] + (ends[1] - ends[0]) * part for part in np.linspace(0, 1, count)]
 

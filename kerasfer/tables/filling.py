@@ -1,13 +1,14 @@
-"""A paper's table: the published value beside ours, and the runs that fill what is missing."""
+"""Fills the cells of a table with the results of finished runs."""
 
+import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kerasfer.errors import KerasferError, RecipeError, RunError
-from kerasfer.recipe import load_recipe
-from kerasfer.recipe_errors import show
-from kerasfer.tables.cells import CLASS_METRICS, differences
-from kerasfer.tables.results import Result, is_finished, read_run, read_summary
+from kerasfer.errors import RecipeError, RunError
+from kerasfer.recipe.differences import differences
+from kerasfer.recipe.messages import show
+from kerasfer.tables.cells import CLASS_METRICS, Cell
+from kerasfer.tables.results import Result, read_run, read_summary
 
 
 @dataclass(frozen=True)
@@ -15,15 +16,18 @@ class Value:
     """What was measured for a cell, as fractions in [0, 1].
 
     Args:
-        value: the score.
-        interval: its 95 % Wilson interval, or None for scores that are no rates.
-        sd: standard deviation over the folds, or None for a single run.
-        num_samples: pictures that it is a score of.
-        macro_recall: of the same pictures.
-        protocol: how they were set apart.
-        leaking: whether near-identical pictures were trained on.
-        without_duplicates: the same, without the test pictures that were trained on too, where
-            there are such; or None.
+        value: The score. For several seeds it is their mean.
+        interval: Its 95 % Wilson interval, or None for several seeds and for scores that are not
+            rates.
+        sd: The standard deviation over the seeds or, for a single seed, over the folds; None for a
+            single run.
+        num_samples: The number of pictures.
+        macro_recall: The macro recall of the same pictures.
+        protocol: How training and test were separated.
+        leaking: Whether near-identical pictures were trained on.
+        without_duplicates: The accuracy without the test pictures that are in the training set, if
+            there are any; None for several seeds.
+        num_seeds: The number of seeds.
     """
 
     value: float
@@ -34,36 +38,42 @@ class Value:
     protocol: str
     leaking: bool
     without_duplicates: dict | None
+    num_seeds: int = 1
 
 
 @dataclass(frozen=True)
 class Filled:
-    """A cell with what is known of it.
+    """A cell and its results.
 
     Args:
         cell: `kerasfer.tables.cells.Cell`.
-        result: the `Result` of its run, or None.
-        value: the `Value`, or None.
-        problem: why a run that is there does not fill it, in one line, or None.
+        results: The `Result`s that were found, one for each seed that is finished.
+        value: The `Value`, or None.
+        problem: Why an existing run does not fill the cell, in one line, or None.
     """
 
-    cell: object
-    result: Result | None = None
+    cell: Cell
+    results: tuple[Result, ...] = ()
     value: Value | None = None
     problem: str | None = None
 
+    @property
+    def result(self):
+        """The first result, or None."""
+        return self.results[0] if self.results else None
+
 
 def list_tables(path):
-    """Lists what `kerasfer table PATH` shows.
+    """Lists the tables that `kerasfer table PATH` shows.
 
     Args:
-        path: a table's YAML file, or a folder of such files.
+        path: The YAML file of a table, or a folder of such files.
 
     Returns:
         The text of the folder's `head.md`, or None; and the paths of the tables, by name.
 
     Raises:
-        RecipeError: the folder holds no table.
+        RecipeError: If the folder holds no table.
     """
     path = Path(path)
     if not path.is_dir():
@@ -76,136 +86,97 @@ def list_tables(path):
 
 
 def fill_table(table, *, output_dir="runs", results_dir=None):
-    """Finds what was measured for each cell of a table.
+    """Finds the results for each cell of a table.
 
-    A run's folder comes first, a kept summary second. A run whose recipe is another than the
-    cell's fills nothing, and says so.
+    A run folder is preferred to a recorded summary. A run with a recipe that differs from that of
+    the cell does not fill it, which the cell reports.
 
     Args:
         table: `kerasfer.tables.cells.Table`.
-        output_dir: Folder of the runs.
-        results_dir: Folder of the kept summaries; None for `results` beside the table's folder.
+        output_dir: The folder of the runs.
+        results_dir: The folder of the recorded summaries; None for `results` next to the folder of
+            the table.
 
     Returns:
-        A list of `Filled`, one a cell.
+        A `Filled` for each cell.
 
     Raises:
-        RunError: a file of a run is damaged.
+        RunError: If a file of a run is damaged.
 
     Example:
-        >>> [filled.value for filled in fill_table(load_table("recipes/tables/spd_table2.yaml"))]
+
+    ```python
+    [filled.value for filled in fill_table(load_table("recipes/tables/spd_table2.yaml"))]
+    ```
     """
     results_dir = Path(results_dir or table.path.parent.parent / "results")
-    found = {}
-    for cell in table.cells:
-        if cell.recipe is not None and cell.recipe.name not in found:
-            found[cell.recipe.name] = _find_result(cell.recipe, Path(output_dir), results_dir)
-    filled = []
-    for cell in table.cells:
-        result, problem = found[cell.recipe.name] if cell.recipe else (None, None)
-        value = _measure(cell, result) if result else None
-        filled.append(Filled(cell, result, value, problem))
-    return filled
+    recipes = {recipe.name: recipe for cell in table.cells for recipe in cell.recipes}
+    found = {
+        name: _find_result(recipe, Path(output_dir), results_dir)
+        for name, recipe in recipes.items()
+    }
+    return [_fill(cell, [found[recipe.name] for recipe in cell.recipes]) for cell in table.cells]
 
 
-def run_missing(table, *, data_dir=None, output_dir="runs", tell=print):
-    """Trains and judges what a table's cells need and no finished run has.
-
-    What was interrupted is gone on with; what is finished is not repeated. Where a run is not
-    possible, such as for want of a dataset, the others go on.
-
-    Args:
-        table: `kerasfer.tables.cells.Table`.
-        data_dir: Folder of the datasets; `None` for `$KERASFER_DATA`, else `data`.
-        output_dir: Folder of the runs.
-        tell: Called with a line about what is done.
-
-    Returns:
-        The problems, `{one line: names of the runs}`; empty where all went well.
-    """
-    import keras  # Only who trains waits for it.
-
-    runs = {}
-    for cell in table.cells:
-        if cell.recipe is not None:
-            runs.setdefault(cell.recipe.name, []).append(cell)
-    todo = {name: cells for name, cells in runs.items() if _is_missing(cells, Path(output_dir))}
-    problems = {}
-    for number, (name, cells) in enumerate(todo.items(), start=1):
-        # Which lists a run is judged on stands in several columns.
-        places = ", ".join(dict.fromkeys(f"{cell.row}: {cell.column}" for cell in cells))
-        tell(f"Run {number} of {len(todo)}: {name} ({places})")
-        try:
-            _complete(cells, data_dir, Path(output_dir))
-        except KerasferError as error:
-            problems.setdefault(str(error), []).append(name)
-            tell(f"  not possible: {error}")
-        keras.utils.clear_session()  # frees what the backend keeps of the run's model
-    return problems
+def _fill(cell, found):
+    """Returns a `Filled` from what was found for each recipe of a cell."""
+    results = tuple(result for result, _ in found if result)
+    problem = next((problem for _, problem in found if problem), None)
+    values = [value for result in results if (value := _measure(cell, result))]
+    return Filled(cell, results, _combine(values) if values else None, problem)
 
 
-def _is_missing(cells, output_dir):
-    recipe = cells[0].recipe
-    result = read_run(output_dir / recipe.name)
-    if result is None or result.recipe is None or differences(recipe, result.recipe):
-        return True
-    return any(cell.list and cell.list not in result.lists for cell in cells)
-
-
-def _complete(cells, data_dir, output_dir):
-    """Trains a run as far as it is not, and judges it on the lists of its cells."""
-    from kerasfer.evaluate import evaluate
-    from kerasfer.train import train
-
-    recipe = cells[0].recipe
-    folder = output_dir / recipe.name
-    if (folder / "recipe.yaml").exists():
-        before = load_recipe(folder / "recipe.yaml")
-        changed = differences(recipe, before)
-        if changed:
-            raise RunError(_other_recipe(folder, changed))
-        # Bars and words may have changed since; the run goes on as it was begun.
-        recipe = before.model_copy(update={"name": recipe.name})
-    if not is_finished(folder):
-        train(recipe, data_dir=data_dir, output_dir=output_dir, resume=True)
-    known = read_run(folder).lists
-    for name in dict.fromkeys(cell.list for cell in cells if cell.list):
-        if name not in known:
-            evaluate(folder, data_dir=data_dir, list_name=name)
+def _combine(values):
+    """Returns the mean of the values of several seeds."""
+    first, *others = values
+    if not others:
+        return first
+    scores = [value.value for value in values]
+    return replace(
+        first,
+        value=statistics.fmean(scores),
+        sd=statistics.stdev(scores),
+        interval=None,
+        without_duplicates=None,
+        macro_recall=statistics.fmean(value.macro_recall for value in values),
+        leaking=any(value.leaking for value in values),
+        num_seeds=len(values),
+    )
 
 
 def _find_result(recipe, output_dir, results_dir):
-    """Returns a recipe's `Result` or None, and why what is there is none of it."""
+    """Returns the `Result` of a recipe or None, and why an existing run is not its result."""
     problem = None
     folder, summary = output_dir / recipe.name, results_dir / f"{recipe.name}.json"
-    for result, place in ((read_run(folder), folder), (read_summary(summary), summary)):
+    for result, path in ((read_run(folder), folder), (read_summary(summary), summary)):
         if result is None:
             continue
         if result.recipe is None:
-            problem = problem or f"{place} was written by another version of kerasfer."
+            problem = problem or f"{path} was written by another version of kerasfer."
             continue
         changed = differences(recipe, result.recipe)
         if not changed:
             return replace(result, name=recipe.name), problem
-        problem = problem or _other_recipe(place, changed)
+        problem = problem or other_recipe(path, changed)
     return None, problem
 
 
-def _other_recipe(place, changed):
+def other_recipe(path, changed):
+    """Says in one line that a run belongs to another recipe."""
     shown = ", ".join(
         f"{key} is {show(there)} there and {show(here)} here"
         for key, (here, there) in list(changed.items())[:3]
     )
     more = f", and {len(changed) - 3} more" if len(changed) > 3 else ""
     return (
-        f"{place} is a run of another recipe: {shown}{more}. Move it away, or choose another "
+        f"{path} is a run of another recipe: {shown}{more}. Move it away, or choose another "
         "--output-dir."
     )
 
 
 def _measure(cell, result):
-    """Reads a cell's `Value` off a run's metrics, or None where its list was not judged."""
-    metrics = result.lists.get(cell.list) if cell.list else result.metrics
+    """Returns the `Value` of a cell in a run, or None if its list was not evaluated."""
+    metrics = result.lists.get(cell.list_name) if cell.list_name else result.metrics
     if metrics is None:
         return None
     known = {
@@ -234,10 +205,10 @@ def _measure(cell, result):
 
 
 def _class_interval(metrics, name, metric):
-    """Recall and precision are rates of a row and of a column of the confusion matrix."""
+    """Returns the interval of a recall or precision, a rate in the confusion matrix."""
     if metric == "f1":
         return None
-    from kerasfer.metrics import wilson_interval  # scikit-learn takes a second to import.
+    from kerasfer.evaluate.metrics import wilson_interval  # scikit-learn takes a second to import.
 
     index = metrics["class_names"].index(name)
     counts = metrics["confusion_matrix"]

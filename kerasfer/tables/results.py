@@ -1,22 +1,21 @@
-"""What a finished run measured: read from its folder, or from a small summary that is kept.
+"""The results of a finished run: read from its folder, or from a small summary that is kept.
 
-Run folders are large and stay where they were made; a summary, `results/<run>.json`, is a few
-kilobytes of numbers and may be committed, so that a page of results can be made again.
+Run folders are large and stay where they were made. A summary, `results/<run>.json`, is a few
+kilobytes of numbers and may be committed, so that a page of results can be written again.
 """
 
-import csv
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from kerasfer.errors import RecipeError, RunError
-from kerasfer.files import write_json
-from kerasfer.recipe import load_recipe
-from kerasfer.schema import Recipe
+from kerasfer.files import read_json, write_json
+from kerasfer.recipe.schema import Recipe
+from kerasfer.runs.folder import RunFolder
 
-# Of environment.json: what a reader needs to judge a number, and nothing of the machine besides.
+# What a reader of a result needs to know of environment.json, without details of the machine.
 _KEPT = (
     "kerasfer",
     "keras",
@@ -32,16 +31,17 @@ _KEPT = (
 
 @dataclass(frozen=True)
 class Result:
-    """The numbers of a finished run.
+    """The results of a finished run.
 
     Args:
-        name: the run's.
-        recipe: the `kerasfer.schema.Recipe` that ran, or None where this version cannot read it.
-        metrics: the dict of `metrics.json`.
-        lists: the same for lists of test pictures, by the list's name.
-        environment: versions, device, seed and seconds.
-        history: rows of `history.csv`, dicts of floats.
-        folder: the run's folder, or None where only the summary is at hand.
+        name: The name of the run.
+        recipe: The `kerasfer.recipe.schema.Recipe` of the run, or None if this version cannot read
+            it.
+        metrics: The dict of `metrics.json`.
+        lists: The same for lists of test pictures, by the name of the list.
+        environment: Versions, device, seed and seconds.
+        history: The rows of `history.csv`, dicts of floats.
+        folder: The run folder, or None if only the summary is available.
     """
 
     name: str
@@ -53,55 +53,54 @@ class Result:
     folder: Path | None = None
 
 
-def is_finished(folder):
-    """Whether a run's folder holds a run that came to its end."""
-    folder = Path(folder)
-    return (folder / "metrics.json").exists() and not (folder / "checkpoint").exists()
-
-
 def read_run(folder):
-    """Reads the numbers of a finished run from its folder, or None where there is no such run.
+    """Reads the results of a finished run from its folder.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        A `Result`, or None if there is no finished run.
 
     Raises:
-        RunError: a file of the run is damaged.
+        RunError: If a file of the run is damaged.
     """
-    folder = Path(folder)
-    if not is_finished(folder):
+    run = RunFolder(folder)
+    if not run.is_finished:
         return None
-    metrics = _read_json(folder / "metrics.json")
+    metrics = run.read_metrics()
     try:
-        recipe = load_recipe(folder / "recipe.yaml")
+        recipe = run.load_recipe()
     except RecipeError:
         recipe = None
-    place = folder / "environment.json"
     tta = recipe.evaluate.tta if recipe else "none"
-    lists = {}
-    start = f"evaluation_{metrics['dataset']}_{metrics['split']}_{tta}_"
-    for path in sorted(folder.glob(f"{start}*.json")):
-        lists[path.stem.removeprefix(start)] = _read_json(path)
+    lists = run.evaluations(f"{metrics['dataset']}_{metrics['split']}_{tta}_")
     return Result(
-        name=folder.name,
+        name=run.path.name,
         recipe=recipe,
         metrics=metrics,
-        lists=lists,
-        environment=_read_json(place) if place.exists() else {},
-        history=_read_history(folder / "history.csv"),
-        folder=folder,
+        lists={name: read_json(path) for name, path in lists.items()},
+        environment=run.read_environment(),
+        history=[
+            {name: float(f"{value:.6g}") for name, value in row.items() if not math.isnan(value)}
+            for row in run.read_history()
+        ],
+        folder=run.path,
     )
 
 
 def read_summary(path):
-    """Reads what `write_summary` wrote, or gives None where there is no such file.
+    """Reads what `write_summary` wrote, or returns None if there is no such file.
 
     Raises:
-        RunError: the file is damaged.
+        RunError: If the file is damaged.
     """
     path = Path(path)
     if not path.exists():
         return None
-    values = _read_json(path)
+    values = read_json(path)
     try:
-        recipe = Recipe.model_validate(values["recipe"])
+        recipe = Recipe.model_validate(values.get("recipe"))
     except ValidationError:
         recipe = None
     try:
@@ -114,7 +113,7 @@ def read_summary(path):
             history=values["history"],
         )
     except KeyError as error:
-        raise RunError(f"{path} lacks {error}: record the run again.") from error
+        raise RunError(f"{path} lacks {error}. Record the run again.") from error
 
 
 def write_summary(result, folder):
@@ -135,26 +134,3 @@ def write_summary(result, folder):
         },
     )
     return path
-
-
-def _read_json(path):
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("it holds no names with values")
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"Expected {path} as kerasfer wrote it, but it is damaged: {error}. Restore it, or "
-            "remove it and evaluate the run again."
-        ) from error
-    return values
-
-
-def _read_history(path):
-    if not path.exists():
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return [
-            {name: float(f"{float(value):.6g}") for name, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]

@@ -1,24 +1,28 @@
-"""A filled table as text for a terminal, or as Markdown for a page of results."""
+"""Renders a filled table as text for a terminal, or as Markdown for a page of results."""
 
 from kerasfer.tables.cells import CLASS_METRICS
+from kerasfer.text import duration
 
 _NONE = "–"
 
 
 def render_table(table, filled, *, markdown=False):
-    """Writes a table: a line a cell, with the paper's value beside ours, and what to know of it.
+    """Renders a table with a line for each cell, which compares it with the paper, and notes.
 
     Args:
         table: `kerasfer.tables.cells.Table`.
-        filled: the cells of `kerasfer.tables.fill_table`.
-        markdown: whether to write Markdown in place of aligned columns; of a table of which nothing
-            was measured, the published values alone, as the paper prints them.
+        filled: The cells of `kerasfer.tables.fill_table`.
+        markdown: Whether to write Markdown instead of aligned columns. If nothing was measured yet,
+            Markdown shows the published values alone, as the paper prints them.
 
     Returns:
         The text.
 
     Example:
-        >>> print(render_table(table, fill_table(table)))
+
+    ```python
+    print(render_table(table, fill_table(table)))
+    ```
     """
     notes = _notes(table, filled)
     measured = any(entry.value for entry in filled)
@@ -32,7 +36,7 @@ def render_table(table, filled, *, markdown=False):
 
 
 def _rows(table, filled):
-    """Returns the table's lines as dicts from a column's heading to its text."""
+    """Returns the lines of the table as dicts from the heading of a column to its text."""
     by_class = any(entry.cell.metric in CLASS_METRICS for entry in filled)
     with_others = any(entry.value and entry.value.without_duplicates for entry in filled)
     rows = []
@@ -55,13 +59,14 @@ def _rows(table, filled):
             row["protocol"] = value.protocol + (", leaking" if value.leaking else "")
             row["N"] = f"{value.num_samples:,}"
         if cell.recipe is not None:
-            row["run"] = cell.recipe.name
+            seeds = f" (+ {len(cell.recipes) - 1} seeds)" if len(cell.recipes) > 1 else ""
+            row["run"] = cell.recipe.name + seeds
         rows.append(row)
     return rows
 
 
 def _published(table, filled):
-    """Returns the paper's values as it prints them, a line a row."""
+    """Returns the published values as the paper prints them, a line for each row."""
     rows, digits = {}, _writer(table.file.unit).digits
     for cell in (entry.cell for entry in filled):
         row = rows.setdefault(
@@ -88,7 +93,8 @@ def _ours(cell, value, write):
     if value is None:
         return "not run"
     if value.sd is not None:
-        return f"{write(value.value)} ± {write(value.sd)}"
+        seeds = f" ({value.num_seeds} seeds)" if value.num_seeds > 1 else ""
+        return f"{write(value.value)} ± {write(value.sd)}{seeds}"
     if value.interval is None:
         return write(value.value)
     low, high = value.interval
@@ -107,7 +113,7 @@ def _notes(table, filled):
     notes = [table.file.note] if table.file.note else []
     if table.overrides:
         changes = ", ".join(f"{key}={value}" for key, value in table.overrides.items())
-        notes.append(f"Not the recipes as they stand, but with {changes}.")
+        notes.append(f"The recipes were changed: {changes}.")
     quoted = {}
     for entry in filled:
         if entry.cell.quoted is not None:
@@ -117,29 +123,34 @@ def _notes(table, filled):
     notes += dict.fromkeys(entry.problem for entry in filled if entry.problem)
     if any(entry.value and entry.value.leaking for entry in filled):
         notes.append(
-            "Leaking: near-identical frames of one sequence are in training and test; "
-            "`--set data.protocol=subjects` keeps people apart."
+            "Leaking: near-identical frames of one sequence are in training and test. "
+            "`--set data.protocol=subjects` separates people."
         )
-    results = {entry.result.name: entry.result for entry in filled if entry.result}
+    results = {result.name: result for entry in filled for result in entry.results}
     notes += [_describe(result) for result in results.values()]
-    missing = sum(entry.value is None and entry.cell.quoted is None for entry in filled)
+    missing = sum(_is_incomplete(entry) for entry in filled)
     if missing:
-        count = f"{missing} of {len(filled)} values were not"
+        count = f"{missing} of {len(filled)} values are not completely measured yet."
         if not any(entry.value for entry in filled):
-            count = "None of the values was"
+            count = "None of the values is measured yet."
         notes.append(
-            f"{count} measured yet: `kerasfer table {table.path.as_posix()} --run-missing` runs "
-            "what is missing."
+            f"{count} `kerasfer table {table.path.as_posix()} "
+            "--run-missing` trains the missing runs."
         )
     return notes
 
 
+def _is_incomplete(entry):
+    measured = entry.value.num_seeds if entry.value else 0
+    return measured < len(entry.cell.recipes)
+
+
 def _describe(result):
-    """Says in a line what a run was, as far as it is known."""
-    place, history = result.environment, result.history
+    """Describes a run in a line, as far as it is known."""
+    facts, history = result.environment, result.history
     parts = [f"`{result.name}`"]
-    if place.get("num_parameters"):
-        parts.append(f"{place['num_parameters'] / 1e6:.1f} million parameters")
+    if facts.get("num_parameters"):
+        parts.append(f"{facts['num_parameters'] / 1e6:.1f} million parameters")
     if history and result.recipe:
         of_all = f" of {result.recipe.train.epochs}" * (len(history) < result.recipe.train.epochs)
         parts.append(f"{len(history)}{of_all} epoch{'s' * (result.recipe.train.epochs != 1)}")
@@ -147,17 +158,11 @@ def _describe(result):
         parts.append(f"{result.recipe.data.image_size} px")
         if result.recipe.train.precision != "float32":
             parts.append(result.recipe.train.precision)
-    if place.get("seconds"):
-        parts.append(f"{_duration(place['seconds'])} of training on {place.get('device')}")
-    if "seed" in place:
-        parts.append(f"seed {place['seed']}")
+    if facts.get("seconds"):
+        parts.append(f"{duration(facts['seconds'])} of training on {facts.get('device')}")
+    if "seed" in facts:
+        parts.append(f"seed {facts['seed']}")
     return f"{parts[0]}: {', '.join(parts[1:])}." if len(parts) > 1 else f"{parts[0]}."
-
-
-def _duration(seconds):
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _aligned_rows(rows):

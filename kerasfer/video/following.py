@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kerasfer.data.faces import Face, crop_face
+from kerasfer.faces import Face, crop_face
 from kerasfer.video.tracking import Smoother, Tracker
 
 
@@ -15,7 +15,7 @@ class Sighting:
 
     Args:
         person: Their number, from 1.
-        face: `kerasfer.data.faces.Face`.
+        face: `kerasfer.faces.Face`.
         raw: float `(num_classes,)`, the probabilities in this frame.
         smooth: The same, averaged over the past.
     """

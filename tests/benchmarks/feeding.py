@@ -45,10 +45,10 @@ def ready(samples, steps):
 
 
 def _batches(samples, steps, workers):
-    from kerasfer.data.pipeline import Batches
+    from kerasfer.data.batches import Batches, Training
 
     samples = samples.take(np.arange(steps * BATCH))
-    return Batches(samples, SIZE, BATCH, augment=AUGMENT, shuffle=True, workers=workers)
+    return Batches(samples, SIZE, BATCH, training=Training(AUGMENT), workers=workers)
 
 
 def _fit(batches):

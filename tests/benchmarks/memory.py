@@ -76,8 +76,8 @@ def measure(data_dir):
     import keras
 
     from kerasfer.data import load_dataset
-    from kerasfer.data.affectnet import CLASS_NAMES
-    from kerasfer.data.pipeline import Batches
+    from kerasfer.data.batches import Batches, Training
+    from kerasfer.data.datasets.affectnet import CLASS_NAMES
     from kerasfer.data.protocols import make_folds
 
     # What is imported and compiled only once is paid for by two other pictures.
@@ -96,7 +96,7 @@ def measure(data_dir):
     start = time.perf_counter()
     (fold,) = make_folds(load_dataset("affectnet", data_dir))
     loaded, seconds = resident(), time.perf_counter() - start
-    batches = Batches(fold.train, SIDE, BATCH, augment={"flip": True}, shuffle=True, workers=2)
+    batches = Batches(fold.train, SIDE, BATCH, training=Training({"flip": True}), workers=2)
     start = time.perf_counter()
     model.fit(batches, shuffle=False, verbose=0)
     rate = len(fold.train) / (time.perf_counter() - start)

@@ -1,11 +1,13 @@
-"""What `kerasfer video` takes: frames per second, and memory over time, on drawn faces that move.
+"""Cost of `kerasfer video`: frames per second, and memory over time, on drawn faces that move.
 
-The film is made first: --seconds of it at --fps, with three persons who change their expression and
-now and then leave. Its peer is itself: the memory at the end, against the memory after a third.
+The film is drawn first: --seconds of it at --fps, with three persons who change their expression
+and leave now and then. The memory at the end is compared with the memory after a third.
 
     python tests/benchmarks/video.py [--run RUN] [--seconds 600] [--fps 5] [--detect-every 5]
+        [--detector mtcnn] [--size 320x180]
 
-Without --run the model is a covpool at 48 px with random weights.
+Without --run the model is a covpool at 48 px with random weights. For a camera of 640 × 480 pixels
+at 15 frames a second use --seconds 60 --fps 15 --detect-every 1 --detector yunet --size 640x480.
 """
 
 import os
@@ -16,29 +18,31 @@ from pathlib import Path
 import numpy as np
 from race import parse
 
-SIZE, SIDE = (320, 180), 110
 PARTS = 12
 
 
-def write_film(path, seconds, fps):
+def write_film(path, size, seconds, fps):
     from kerasfer.data.synthetic import CLASS_NAMES, draw_face
     from kerasfer.video.footage import VideoWriter
 
+    (width, height), unit = size, size[1] / 180
+    side = round(110 * unit)
     faces = [
-        [draw_face(np.random.default_rng(seed), name, SIDE, intensity=1.0) for name in CLASS_NAMES]
+        [draw_face(np.random.default_rng(seed), name, side, intensity=1.0) for name in CLASS_NAMES]
         for seed in (3, 8, 15)
     ]
-    writer = VideoWriter(path, SIZE, fps)
+    writer = VideoWriter(path, size, fps)
     for step in range(round(seconds * fps)):
         moment = step / fps
-        frame = np.full((SIZE[1], SIZE[0], 3), 90, "uint8")
+        frame = np.full((height, width, 3), 90, "uint8")
         for number, expressions in enumerate(faces):
             # Out of the picture for a part of each minute.
-            x = round(105 * number + 200 * max(0, np.sin(moment / 9 + number) - 0.8) * 5)
+            step_right = max(0, np.sin(moment / 9 + number) - 0.8) * 5
+            x = round(unit * (105 * number + 200 * step_right))
             face = expressions[int(moment / 3 + number) % len(expressions)]
-            shown = face[:, : max(0, SIZE[0] - x)]
-            y = round(30 + 20 * np.sin(moment + number))
-            frame[y : y + SIDE, x : x + SIDE] = shown
+            shown = face[:, : max(0, width - x)]
+            y = round(unit * (30 + 20 * np.sin(moment + number)))
+            frame[y : y + side, x : x + side] = shown
         writer.write(moment, frame)
     writer.close()
 
@@ -54,14 +58,15 @@ def load(run):
         return run
     from kerasfer.data.synthetic import CLASS_NAMES
     from kerasfer.models import covpool
-    from kerasfer.runtimes import Runtime
+    from kerasfer.predict.runtimes import Runtime
 
     model = covpool(CLASS_NAMES, 48)
     return Runtime("keras", "random", CLASS_NAMES, 48, model.predict_on_batch, model)
 
 
 if __name__ == "__main__":
-    options = parse(__doc__, run=None, seconds=600.0, fps=5.0, detect_every=5)
+    defaults = {"seconds": 600.0, "fps": 5.0, "detect_every": 5, "detector": "mtcnn"}
+    options = parse(__doc__, run=None, size="320x180", **defaults)
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     from kerasfer.video import watch
 
@@ -74,13 +79,15 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "film.mp4"
-        write_film(film, options.seconds, options.fps)
+        size = tuple(int(side) for side in options.size.split("x"))
+        write_film(film, size, options.seconds, options.fps)
         model = load(options.run)
         start, used = time.perf_counter(), time.process_time()
         summary = watch(
             model,
             film,
             Path(folder) / "out",
+            faces=options.detector,
             detect_every=options.detect_every,
             progress=progress,
         )

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from kerasfer.data.augment import Augment, follow, views, warp
+from kerasfer.data.batches import Batches, Training
 from kerasfer.data.landmarks import read_landmarks, with_landmarks
-from kerasfer.data.pipeline import Batches
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import DataError
 
@@ -65,7 +65,7 @@ def test_unknown_points_stay_unknown():
 
 def test_augmented_batches_carry_the_landmarks_along():
     options = {"flip": True, "crop": 0.8, "rotation": 15, "shift": 0.05}
-    batches = Batches(dotted(), 48, 6, augment=options, seed=3)
+    batches = Batches(dotted(), 48, 6, training=Training(options, shuffle=False, seed=3))
     inputs, labels = batches[0]
     assert set(inputs) == {"pictures", "landmarks"} and labels.shape == (6, 2)
     assert inputs["pictures"].shape == (6, 48, 48, 3)
@@ -73,7 +73,7 @@ def test_augmented_batches_carry_the_landmarks_along():
     for image, points in zip(inputs["pictures"], inputs["landmarks"], strict=True):
         np.testing.assert_allclose(points[0], centre_of_light(image), atol=0.02)
     plain = replace(dotted(), landmarks=None)
-    again = Batches(plain, 48, 6, augment=options, seed=3)[0][0]
+    again = Batches(plain, 48, 6, training=Training(options, shuffle=False, seed=3))[0][0]
     np.testing.assert_array_equal(again, inputs["pictures"])  # the same draws
 
 
@@ -107,7 +107,7 @@ def test_samples_keep_landmarks_with_their_pictures():
     samples = dotted()
     taken = samples.take([4, 1])
     np.testing.assert_array_equal(taken.landmarks, samples.landmarks[[4, 1]])
-    with pytest.raises(ValueError, match="`landmarks` must have one entry a picture"):
+    with pytest.raises(ValueError, match="`landmarks` must have one entry for each picture"):
         replace(samples, landmarks=samples.landmarks[:3])
 
 
@@ -160,7 +160,7 @@ def test_a_missing_file_is_a_data_error(tmp_path):
 
 
 def test_mixup_keeps_the_first_pictures_landmarks():
-    inputs, _ = Batches(dotted(), 48, 6, augment={"mixup": 1.0})[0]
+    inputs, _ = Batches(dotted(), 48, 6, training=Training({"mixup": 1.0}, shuffle=False))[0]
     plain, _ = Batches(dotted(), 48, 6)[0]
     np.testing.assert_allclose(inputs["landmarks"], plain["landmarks"])
     assert isinstance(

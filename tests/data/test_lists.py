@@ -95,7 +95,8 @@ def test_what_does_not_fit_is_told(tmp_path):
     assert (found.num_missing, found.num_disagreeing) == (1, 1)
     assert str(found) == (
         "rafdb occlusion: 3 of 4 listed pictures; 1 duplicate line dropped; 1 not among the "
-        "samples; the list gives another class to 1 (the dataset's counts)"
+        "samples; the list gives another class to 1 (the label of the "
+        "dataset is used)"
     )
 
 

@@ -103,11 +103,11 @@ def test_what_the_dataset_lacks_is_said():
         make_folds(make_samples())
     with pytest.raises(DataError, match="drawn has no test split"):
         make_folds(make_samples(np.full(330, "train")))
-    with pytest.raises(DataError, match="subjects of drawn are not known"):
+    with pytest.raises(DataError, match="subjects of drawn are unknown"):
         make_folds(make_samples(), "subjects")
     with pytest.raises(DataError, match="too small for 10 folds: 4 subjects"):
         make_folds(make_samples(subjects=persons(num_persons=4)), "subjects")
-    with pytest.raises(DataError, match="none is left for validation"):
+    with pytest.raises(DataError, match="none of its 2 samples remains for validation"):
         make_folds(make_samples(num=2), "frames")
 
 

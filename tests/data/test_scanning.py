@@ -6,7 +6,7 @@ import pytest
 
 from kerasfer.data import load_dataset, scanning
 from kerasfer.data.picture_files import PictureFiles
-from kerasfer.data.scanning import first_error, scan
+from kerasfer.data.scanning import scan
 from kerasfer.errors import DataError
 
 
@@ -45,10 +45,3 @@ def test_several_threads_work(samples):
     barrier = threading.Barrier(2, timeout=20)  # passes only when two decode at the same time
     many = samples.take([0, 1, 3, 4])
     assert len(list(scan(many, lambda picture: barrier.wait(), workers=2))) == 4
-
-
-def test_the_first_error_is_raised(samples):
-    results = first_error(scan(samples, np.shape))
-    assert [next(results), next(results)] == [(48, 48, 3)] * 2
-    with pytest.raises(DataError, match="2.png cannot be read"):
-        next(results)

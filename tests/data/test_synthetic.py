@@ -3,12 +3,12 @@ import pytest
 from PIL import Image, ImageDraw
 from sklearn.linear_model import RidgeClassifier
 
-from kerasfer.data import face_anatomy as anatomy
 from kerasfer.data import synthetic
-from kerasfer.data.face_anatomy import Actions, Person
-from kerasfer.data.face_canvas import Canvas, View, smooth
-from kerasfer.data.face_drawing import BEARDS, GLASSES, HAIR_STYLES, paint_face
-from kerasfer.data.face_occluders import OCCLUDERS
+from kerasfer.data.synthetic import anatomy
+from kerasfer.data.synthetic.anatomy import Actions, Person
+from kerasfer.data.synthetic.canvas import Canvas, View, smooth
+from kerasfer.data.synthetic.drawing import BEARDS, GLASSES, HAIR_STYLES, paint_face
+from kerasfer.data.synthetic.occluders import OCCLUDERS
 
 PERSON, REST = Person(), Actions()
 

@@ -41,5 +41,6 @@ def test_a_saved_model_knows_its_classes(tmp_path):
 
 
 def test_other_numbers_of_logits_are_an_error():
-    with pytest.raises(ValueError, match=r"one logit a class.*\(None, 3\), class_names=\('a',\)"):
+    message = r"one logit for each class.*\(None, 3\), class_names=\('a',\)"
+    with pytest.raises(ValueError, match=message):
         ClassProbabilities(["a"])(keras.Input((3,)))

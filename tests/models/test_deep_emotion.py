@@ -5,7 +5,7 @@ import pytest
 from kerasfer.errors import RecipeError
 from kerasfer.layers.affine import IDENTITY
 from kerasfer.models import build_model, deep_emotion
-from kerasfer.schema import Recipe
+from kerasfer.recipe.schema import Recipe
 from kerasfer.train import train
 
 pytestmark = pytest.mark.usefixtures("seed")

@@ -7,7 +7,7 @@ from test_models import NAMES, check_model, pictures
 
 from kerasfer.errors import RecipeError
 from kerasfer.models import build_model, make_backbone, res_masking
-from kerasfer.models.res_masking import _mask
+from kerasfer.models.res_masking_net import _mask
 
 pytestmark = pytest.mark.usefixtures("seed")
 
@@ -29,7 +29,7 @@ def narrow(monkeypatch):
         return keras.Model(inputs, outputs)
 
     # By its full name the module is hidden behind the function.
-    module = importlib.import_module("kerasfer.models.res_masking")
+    module = importlib.import_module("kerasfer.models.res_masking_net")
     monkeypatch.setattr(module, "make_backbone", backbone)
 
 

@@ -145,10 +145,33 @@ def test_a_missing_folder_is_an_error(path):
 
 def test_without_a_network_the_error_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(RunError, match="Without a network, set model.weights to a folder") as error:
+    with pytest.raises(
+        RunError, match="Without a network, set model.weights to null for "
+    ) as error:
         make_backbone("resnet34", 48, weights="imagenet")
     assert "hf://timm/resnet34.tv_in1k" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_without_a_network_there_are_no_retries(offline, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for proxy in (
+        "https_proxy",
+        "HTTPS_PROXY",
+        "http_proxy",
+        "HTTP_PROXY",
+        "all_proxy",
+        "no_proxy",
+    ):
+        monkeypatch.delenv(proxy, raising=False)
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    with pytest.raises(RunError, match="Without a network, set model.weights to null for random"):
+        make_backbone("resnet18", 48, weights="imagenet")
+    assert sum(waits) < 1
+    assert constants.HF_HUB_OFFLINE is False
 
 
 def test_an_unknown_preset_is_an_error():

@@ -11,7 +11,8 @@ from one_step import take_a_step
 from kerasfer.cli import main
 from kerasfer.data import DATASETS
 from kerasfer.recipe import load_recipe
-from kerasfer.tables.cells import differences, load_table
+from kerasfer.recipe.differences import differences
+from kerasfer.tables.cells import load_table
 
 ROOT = Path(__file__).parents[2]
 TABLES = sorted((ROOT / "recipes" / "tables").glob("*.yaml"))
@@ -57,7 +58,12 @@ def test_a_run_has_one_recipe_and_a_recipe_one_run():
 
 def test_values_that_tables_and_recipes_both_print():
     for cell in CELLS:
-        if cell.recipe and not cell.list and cell.metric == "accuracy" and cell.recipe.reproduces:
+        if (
+            cell.recipe
+            and not cell.list_name
+            and cell.metric == "accuracy"
+            and cell.recipe.reproduces
+        ):
             assert cell.recipe.reproduces.accuracy == cell.paper, cell
 
 
@@ -78,7 +84,7 @@ def _networks():
 @pytest.mark.parametrize("recipe", _networks().values(), ids=_networks())
 def test_every_row_trains_a_step(recipe, offline, seed):
     assert recipe.data.name in DATASETS
-    take_a_step(recipe, import_module(f"kerasfer.data.{recipe.data.name}").CLASS_NAMES)
+    take_a_step(recipe, import_module(f"kerasfer.data.datasets.{recipe.data.name}").CLASS_NAMES)
 
 
 def test_the_page_of_results_is_what_the_command_writes(monkeypatch, tmp_path):

@@ -11,10 +11,11 @@ from click.testing import CliRunner
 
 from kerasfer.cli import main
 from kerasfer.data import DATASETS
+from kerasfer.errors import DataError
 from kerasfer.models import MODELS
 from kerasfer.recipe import dump, load_recipe
+from kerasfer.runs.folder import RunFolder
 from kerasfer.tables.cells import load_table, slug
-from kerasfer.tables.results import is_finished
 
 # A table's file
 
@@ -37,6 +38,10 @@ train: {epochs: 2, tensorboard: false, verbose: 2}
 """
 
 
+def missing(data_dir):
+    raise DataError("drawn was not found.")
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch, plain):
     """A folder with recipes/tiny.yaml and recipes/tables/two.yaml; models that train in no time."""
@@ -47,6 +52,7 @@ def place(tmp_path, monkeypatch, plain):
     (tmp_path / "recipes" / "tables" / "two.yaml").write_text(TABLE)
     for name in ("tiny", "tiny_spd"):
         monkeypatch.setitem(MODELS, name, getattr(tiny_models, name))
+    monkeypatch.setitem(DATASETS, "drawn", missing)
     return tmp_path
 
 
@@ -67,7 +73,7 @@ def drawn(monkeypatch):
     labels = {f"fer{n:07}": samples.class_names[samples.targets[n]] for n in test[:5]}
     labels["fer9999999"] = "happy"
     listed = PictureList("drawn", "occlusion", labels, 6, 0, 0)
-    monkeypatch.setattr("kerasfer.evaluate.load_list", lambda *names: listed)
+    monkeypatch.setattr("kerasfer.evaluate.selection.load_list", lambda *names: listed)
     return samples
 
 
@@ -203,7 +209,7 @@ def test_nothing_was_run(place):
     assert lines[4].split() == ["Tiny", "test", "50.00", "not", "run", *"–––", "tiny"]
     assert lines[8].split() == ["Other", "test", "70.00", "quoted", "only", *"––––"]
     assert "  Other: quoted; nothing is known of it." in lines
-    assert "None of the values was measured yet" in lines[-1]
+    assert "None of the values is measured yet" in lines[-1]
     markdown = two("--markdown").stdout
     assert "| paper | test | occluded |" in markdown
     assert "| Tiny + SPD | 60.00 | 40.00 |" in markdown
@@ -217,7 +223,7 @@ def test_measured_values(place):
     assert "50.00  50.00 [40.00, 60.00]" in test and "25.00  official  14" in test
     assert "–  40.00 [40.00, 60.00]" in occluded and occluded.split()[-2] == "5"
     assert "`tiny`: 2 epochs, 16 px, 42 s of training on CPU, 2 cores, seed 0." in result.stdout
-    assert "2 of 5 values were not measured yet" in result.stdout
+    assert "2 of 5 values are not completely measured yet" in result.stdout
     markdown = two("--markdown").stdout
     assert "| Tiny | test | 50.00 | 50.00 [40.00, 60.00] | 25.00 | official | 14 | `tiny` |" in (
         markdown
@@ -267,8 +273,8 @@ def test_a_run_of_another_recipe_fills_nothing(place):
     result = two()
     assert "not run" in lines_of(result, "tiny")[0]
     assert (
-        "tiny is a run of another recipe: train.epochs is 1 there and 2 here, data.limit is 20 "
-        "there and null here. Move it away, or choose another --output-dir."
+        "tiny is a run of another recipe: data.limit is 20 there and null here, train.epochs is 1 "
+        "there and 2 here. Move it away, or choose another --output-dir."
     ) in result.stdout
     refused = two("--run-missing", "--set", "model.name=tiny")
     assert refused.exit_code == 1 and "Not run: tiny" in refused.stderr
@@ -281,9 +287,25 @@ def test_what_changes_no_result_is_not_compared(place):
 
 
 def test_an_unfinished_run_fills_nothing(place):
-    (measured("runs/tiny", load_recipe("recipes/tiny.yaml")) / "checkpoint").mkdir()
-    assert not is_finished("runs/tiny")
+    folder = measured("runs/tiny", load_recipe("recipes/tiny.yaml"))
+    (folder / "checkpoint").mkdir()
+    (folder / "checkpoint" / "epoch_1.npz").touch()
+    assert not RunFolder(folder).is_finished
     assert "not run" in lines_of(two(), "tiny")[0]
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "environment.json", "history.csv"])
+@pytest.mark.parametrize("content", ["", "{", "epoch,loss\n1,half\n"])
+def test_a_damaged_file_of_a_run_is_one_line(place, name, content):
+    folder = measured("runs/tiny", load_recipe("recipes/tiny.yaml"))
+    (folder / name).write_text(content)
+    result = two()
+    if name == "history.csv" and "half" not in content:
+        assert result.exit_code == 0  # A table without rows.
+        return
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: Cannot read ") and name in line
 
 
 def test_recorded_results(place):
@@ -299,7 +321,7 @@ def test_recorded_results(place):
     # With changes, what was recorded without them does not count.
     assert "not run" in two("--set", "train.epochs=1").stdout
     Path("recipes/results/tiny.json").write_text("{")
-    assert "tiny.json as kerasfer wrote it, but it is damaged" in two().stderr
+    assert "tiny.json, which must be a JSON file written by kerasfer" in two().stderr
 
 
 def test_figures(place):
@@ -311,7 +333,7 @@ def test_figures(place):
     folder = measured("runs/tiny", load_recipe("recipes/tiny.yaml"), lists=["occlusion"])
     result = two("--figures", "drawn")
     assert result.exit_code == 1
-    assert "gradient_norm.csv with a gradient's norm a step, but it cannot be read" in result.stderr
+    assert "gradient_norm.csv, which must hold the norm of a gradient for each" in result.stderr
     folder.joinpath("gradient_norm.csv").write_text("step,epoch,norm\n1,1,0.5\n2,1,0.25\n")
     result = two("--figures", "drawn")
     assert result.exit_code == 0, result.stderr
@@ -331,8 +353,11 @@ def test_running_what_is_missing(place, drawn, monkeypatch):
     result = two("--run-missing")
     assert result.exit_code == 0, result.output
     assert "Run 1 of 2: tiny (Tiny: test, Tiny: occluded)" in result.stdout
-    assert "Run 2 of 2: tiny-tiny-spd (Tiny + SPD: test, Tiny + SPD: occluded)" in result.stdout
-    assert "not run" not in result.stdout and "not measured" not in result.stdout
+    assert (
+        "Run 2 of 2: tiny-tiny-spd (Tiny + SPD: test, Tiny + SPD: occluded), about "
+        in result.stdout
+    )
+    assert "not run" not in result.stdout and "measured yet" not in result.stdout
     for name in ("tiny", "tiny-tiny-spd"):
         test, occluded = lines_of(result, name)
         assert test.split()[-2] == "14" and occluded.split()[-2] == "5"
@@ -352,19 +377,67 @@ def test_running_what_is_missing(place, drawn, monkeypatch):
     assert lines_of(again, "tiny") == lines_of(result, "tiny")
 
 
+SEEDS = """
+title: Seeds
+paper: obsr
+recipe: ../tiny.yaml
+seeds: [0, 1, 2]
+columns: {test: {}}
+rows: {Tiny: {paper: {test: 50.0}}}
+"""
+
+
+def test_seeds(place):
+    Path("recipes/tables/seeds.yaml").write_text(SEEDS)
+    (cell,) = load_table("recipes/tables/seeds.yaml").cells
+    assert [r.name for r in cell.recipes] == ["tiny", "tiny-seed1", "tiny-seed2"]
+    assert [r.train.seed for r in cell.recipes] == [0, 1, 2]
+    accuracies = [0.5, 0.6, 0.4]
+    for recipe, accuracy in zip(cell.recipes, accuracies, strict=True):
+        if recipe.train.seed == 2:
+            two_seeds = call("recipes/tables/seeds.yaml").stdout
+        measured(f"runs/{recipe.name}", recipe, accuracy=accuracy)
+    assert "55.00 ± 7.07 (2 seeds)" in two_seeds and "not completely measured" in two_seeds
+    result = call("recipes/tables/seeds.yaml", "--record").stdout
+    assert "50.00 ± 10.00 (3 seeds)" in result and "measured yet" not in result
+    assert "tiny (+ 2 seeds)" in result and "`tiny-seed2`: " in result
+    assert len(list(Path("recipes/results").iterdir())) == 3
+    Path("runs").rename("elsewhere")
+    assert call("recipes/tables/seeds.yaml").stdout == result
+
+
+def test_the_seeds_that_are_missing_are_run(place, drawn):
+    Path("recipes/tables/seeds.yaml").write_text(SEEDS.replace("[0, 1, 2]", "[0, 1]"))
+    result = call("recipes/tables/seeds.yaml", "--run-missing", "--set", "train.epochs=1")
+    assert result.exit_code == 0, result.output
+    assert "Run 2 of 2: tiny+train.epochs=1-seed1 (Tiny: test), about " in result.stdout
+    assert "(2 seeds)" in result.stdout
+
+
+def test_a_time_budget(place, drawn, monkeypatch):
+    result = two("--run-missing", "--hours", "0")
+    assert result.exit_code == 1 and "Run 1" not in result.stdout
+    assert result.stderr == "Not run: tiny, tiny-tiny-spd: the time budget of 0 h is used up.\n"
+    times = iter([0.0, 0.0, 3700.0])
+    monkeypatch.setattr("kerasfer.tables.running.time.monotonic", lambda: next(times, 3700.0))
+    result = two("--run-missing", "--hours", "1")
+    assert "Run 1 of 2: tiny" in result.stdout and "Run 2" not in result.stdout
+    assert result.stderr == "Not run: tiny-tiny-spd: the time budget of 1 h is used up.\n"
+
+
 def test_going_on_after_an_interruption(place, drawn, monkeypatch):
     def interrupt(self, batch, logs=None):
-        if self.state["epoch"] == 1:
+        if self.state.epoch == 1:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("kerasfer.callbacks.KeepState.on_train_batch_end", interrupt)
+        patched.setattr("kerasfer.train.callbacks.Record.on_train_batch_end", interrupt)
         result = two("--run-missing")
     assert result.exit_code == 130
     assert result.stderr == "Interrupted: run the same command again.\n"
     assert "not run" in lines_of(two(), "tiny")[0]
     result = two("--run-missing")
-    assert result.exit_code == 0 and "Going on after epoch 1." in result.stdout
+    assert result.exit_code == 0 and "Resuming after epoch 1." in result.stdout
 
 
 def test_a_missing_dataset_stops_no_other_row(place, drawn):

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from kerasfer.data.faces import Face
+from kerasfer.faces import Face
 from kerasfer.predict import Predictor
-from kerasfer.runtimes import Runtime
+from kerasfer.predict.runtimes import Runtime
 from kerasfer.video.footage import import_cv2
 
 CLASS_NAMES = ("happy", "sad", "angry")

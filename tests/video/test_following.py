@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from drawn_video import BLUE, GREEN, RED, color_predictor, find_squares, frame_of
 
-from kerasfer.data.faces import Face
+from kerasfer.faces import Face
 from kerasfer.video.following import Follower
 
 

@@ -1,0 +1,53 @@
+"""The command `kerasfer models`."""
+
+import click
+
+from kerasfer.cli.shared import Group
+from kerasfer.errors import RecipeError
+from kerasfer.text import did_you_mean, percent
+
+
+@click.group(cls=Group, invoke_without_command=True)
+@click.pass_context
+def models(ctx):
+    """List the pretrained models, or show the model card of one.
+
+    \b
+    Examples:
+      kerasfer models
+      kerasfer models show NAME
+    """
+    if ctx.invoked_subcommand is None:
+        from kerasfer.models.pretrained import DEFAULT, PRETRAINED
+
+        for name, model in PRETRAINED.items():
+            click.echo(_describe(name, model.facts, is_default=name == DEFAULT))
+
+
+@models.command()
+@click.argument("name")
+def show(name):
+    """Show the model card of the pretrained model NAME."""
+    from kerasfer.models.pretrained import PRETRAINED
+
+    if name not in PRETRAINED:
+        raise RecipeError(
+            f"Expected the name of a pretrained model ({', '.join(PRETRAINED)}). "
+            f"Received: {name!r}.{did_you_mean(name, PRETRAINED)}"
+        )
+    click.echo(PRETRAINED[name].card)
+
+
+def _describe(name, facts, is_default):
+    """Formats the facts of a pretrained model as aligned lines."""
+    low, high = facts["accuracy_interval"]
+    lines = {
+        "classes": ", ".join(facts["class_names"]),
+        "input": f"{facts['image_size']} x {facts['image_size']} pixels",
+        "size": f"{facts['size_bytes'] / 1e6:.1f} MB",
+        "accuracy": f"{percent(facts['accuracy'])} [{percent(low)}, {percent(high)}], macro recall "
+        f"{percent(facts['macro_recall'])}",
+        "data": facts["data"],
+    }
+    title = f"{name} (default)" if is_default else name
+    return "\n".join([title, *(f"  {key:<10}{value}" for key, value in lines.items())])

@@ -1,0 +1,63 @@
+"""Silences what libraries print before they can be told not to."""
+
+import contextlib
+import importlib.util
+import os
+import sys
+import tempfile
+
+
+def import_quietly(name):
+    """Discards what a module prints to standard error while it is imported, now or later.
+
+    TensorFlow logs through Abseil during its import, whatever the environment says. If the import
+    fails, its messages are printed after all.
+
+    Args:
+        name: Name of the module, such as `"tensorflow"`.
+    """
+    if name not in sys.modules and not any(
+        isinstance(finder, _Finder) and finder.name == name for finder in sys.meta_path
+    ):
+        sys.meta_path.insert(0, _Finder(name))
+
+
+class _Finder:
+    def __init__(self, name):
+        self.name = name
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_quietly(module):
+                with discarded_errors():
+                    execute(module)
+
+            spec.loader.exec_module = execute_quietly
+        return spec
+
+
+@contextlib.contextmanager
+def discarded_errors():
+    """Discards what is written to the file descriptor 2, unless the block fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as messages:
+            os.dup2(messages.fileno(), 2)
+            try:
+                yield
+            except BaseException:
+                messages.seek(0)
+                os.write(kept, messages.read())
+                raise
+            finally:
+                sys.stderr.flush()
+                os.dup2(kept, 2)
+    finally:
+        os.close(kept)

@@ -1,0 +1,39 @@
+"""The export formats. A new one is a writer, an entry here and a runtime in `probe.py`."""
+
+from dataclasses import dataclass
+from importlib import import_module
+
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+
+
+@dataclass(frozen=True)
+class Format:
+    """Describes an export format.
+
+    Args:
+        writer: `"module:function"` of the writer, imported only by the process that converts.
+        suffix: Suffix of the file, or an empty string for a folder of versions.
+        method: `method` of the spectral layers that the runtime supports, or `None` for any.
+        threads: Numbers of threads that latencies are measured with; `None` is the runtime's own.
+        quantizations: Values of `quantize` that the writer supports.
+    """
+
+    writer: str
+    suffix: str = ""
+    method: str | None = None
+    threads: tuple = (None,)
+    quantizations: tuple[str, ...] = ("none",)
+
+    def load_writer(self):
+        """Imports the writer."""
+        module, function = self.writer.split(":")
+        return getattr(import_module(module), function)
+
+
+FORMATS = {
+    "saved_model": Format("kerasfer.export.saved_model:write_saved_model"),
+    "tflite": Format(
+        "kerasfer.export.tflite_file:write_tflite", ".tflite", "matmul", (1, 4), QUANTIZATIONS
+    ),
+    "onnx": Format("kerasfer.export.onnx_file:write_onnx", ".onnx", "matmul", (1, 4)),
+}

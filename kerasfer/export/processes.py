@@ -1,0 +1,105 @@
+"""Runs the conversion and the runtime's probe, each in a process of its own.
+
+Keras exports on TensorFlow only, whatever backend trained the model, and converters and runtimes
+may crash. A process of its own also shows that a runtime needs neither Keras nor kerasfer.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from kerasfer import errors
+from kerasfer.errors import RunError
+from kerasfer.export import probe
+from kerasfer.export.formats import FORMATS
+from kerasfer.files import write_json
+
+SECONDS = 5  # at most, to measure a latency
+
+
+def convert(job, work):
+    """Converts a model in a TensorFlow process.
+
+    Args:
+        job: `kerasfer.export.job.Job`.
+        work: Folder that receives what `kerasfer.export.convert` writes.
+
+    Returns:
+        The dict of `converted.json`.
+
+    Raises:
+        RunError, RecipeError, DataError: As the conversion raises them.
+    """
+    job.save(work)
+    done = run_python(["-m", "kerasfer.export.convert", str(work)], KERAS_BACKEND="tensorflow")
+    if (work / "error.json").exists():
+        reported = _read_json(work / "error.json")
+        raise getattr(errors, reported["type"])(reported["message"])
+    if done.returncode:
+        raise _failed(f"The conversion to {job.format}", done)
+    return _read_json(work / "converted.json")
+
+
+def measure(format, exported, work):
+    """Loads an exported model with its own runtime, and predicts and times the pictures.
+
+    Args:
+        format: A key of `FORMATS`.
+        exported: Path of the exported file or folder.
+        work: Folder with `pictures.npy`; receives `probabilities.npy`.
+
+    Returns:
+        The dict of `probe.json`: `"latency"` and `"versions"`.
+
+    Raises:
+        RunError: If the runtime is not installed or does not accept the file.
+    """
+    asked = {"format": format, "path": str(exported), "threads": FORMATS[format].threads}
+    write_json(work / "probe_job.json", {**asked, "seconds": SECONDS})
+    # -P: the folder of the script must not be on the import path.
+    done = run_python(["-P", probe.__file__, str(work)])
+    if done.returncode:
+        raise _failed(f"Loading the exported {format} model with its runtime", done)
+    return _read_json(work / "probe.json")
+
+
+def run_python(arguments, **environment):
+    """Runs Python with arguments, and captures what it prints."""
+    # The package may be imported from a folder that is not installed.
+    root = str(Path(__file__).parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Neither process needs an accelerator, and one that is in use may have no free memory.
+        "CUDA_VISIBLE_DEVICES": "-1",
+        **environment,
+    }
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True
+    )
+
+
+def _failed(step, done):
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    reason = lines[-1][:300] if lines else f"exit code {done.returncode}"
+    missing = re.match(r"ModuleNotFoundError: No module named '([^'.]+)", reason)
+    if missing and missing[1] != "kerasfer":
+        return RunError(
+            f"{step} needs the optional dependency {missing[1]}. Install it with "
+            'pip install "kerasfer[export]".'
+        )
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="kerasfer-export-", suffix=".log", delete=False, encoding="utf-8"
+    ) as log:
+        log.write(done.stdout + done.stderr)
+    return RunError(f"{step} failed: {reason} (complete log: {log.name})")
+
+
+def _read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))

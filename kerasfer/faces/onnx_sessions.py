@@ -1,0 +1,55 @@
+"""Small ONNX models as functions, computed on as many cores as the process may use."""
+
+import os
+from functools import partial
+
+# Version 17 of the operators, in a file format that every supported ONNX Runtime reads.
+OPSET, IR_VERSION = 17, 9
+
+
+def serialize(nodes, inputs, outputs, constants):
+    """Serializes a graph as an ONNX model.
+
+    Args:
+        nodes: list of ONNX nodes, in the order of their computation.
+        inputs: list of ONNX value infos.
+        outputs: list of ONNX value infos.
+        constants: list of ONNX tensors.
+    """
+    from onnx import helper
+
+    graph = helper.make_graph(nodes, "faces", inputs, outputs, constants)
+    opsets = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+    return model.SerializeToString()
+
+
+def open_session(model):
+    """Loads an ONNX model into ONNX Runtime.
+
+    Args:
+        model: the serialized model.
+
+    Returns:
+        A function that takes the inputs of the model by name and returns the list of its outputs.
+        It may be called from several threads.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _usable_cores()
+    # Threads that wait in a loop would take the cores from the model that classifies the faces.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return partial(_run, session)
+
+
+def _run(session, **inputs):
+    return session.run(None, inputs)
+
+
+def _usable_cores():
+    """Returns the number of cores that this process may use, which containers often limit."""
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,67 @@
+import keras
+from keras import layers
+
+from kerasfer.layers import (
+    BiMap,
+    Covariance,
+    FusedBatchNormalization,
+    LogEig,
+    SPDProject,
+    Vech,
+)
+from kerasfer.models.backbones import preprocessing
+from kerasfer.models.heads import classify
+
+
+def covpool(
+    class_names,
+    image_size=100,
+    bimap_units=128,
+    shrinkage=1e-4,
+    epsilon=1e-4,
+    logreg_weight=0.0,
+    logreg_form="squared",
+    method="eigh",
+    dropout=0.0,
+):
+    """Builds Covariance Pooling, a small convolutional network with a covariance of its channels.
+
+    At 100 px the covariance of 256 channels is computed from 144 positions, so it is always
+    singular and more than 100 of its eigenvalues are equal.
+
+    Args:
+        class_names: One string per class.
+        image_size: Side of the pictures, in pixels, at least 16.
+        bimap_units: Output size of the `BiMap`, at most 256.
+        shrinkage, epsilon, logreg_weight, logreg_form, method: As in
+            `kerasfer.layers.SPDAttention`.
+        dropout: Dropout rate before the classifier, in [0, 1).
+
+    Returns:
+        A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
+        probabilities `(batch, num_classes)`.
+
+    Example:
+        >>> covpool(("happy", "sad")).output_shape
+        (None, 2)
+
+    Source: Acharya et al., Covariance Pooling for Facial Expression Recognition, CVPRW 2018,
+    table 2, model 2.
+    """
+    pictures = keras.Input((image_size, image_size, 3), name="pictures")
+    x = preprocessing()(pictures)
+    for number, filters in enumerate((64, "pool", 96, "pool", 128, 128, "pool", 256, 256)):
+        if filters == "pool":
+            x = layers.MaxPooling2D(2, name=f"pool_{number}")(x)
+            continue
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv_{number}")(x)
+        x = FusedBatchNormalization(momentum=0.9, name=f"norm_{number}")(x)
+        x = layers.ReLU(name=f"relu_{number}")(x)
+    x = Covariance(axis="channel", data_format="channels_last", name="covariance")(x)
+    x = SPDProject(shrinkage, name="spd_project")(x)
+    x = BiMap(bimap_units, name="bimap")(x)
+    x = LogEig(epsilon, logreg_weight, logreg_form, method, name="log_eig")(x)
+    x = Vech(name="vech")(x)
+    x = layers.Dense(2000, activation="relu", name="dense_1")(x)
+    x = layers.Dense(128, name="dense_2")(x)
+    return keras.Model(pictures, classify(x, class_names, dropout), name="covpool")

@@ -1,0 +1,248 @@
+"""What predicts, whatever format it is in: a Keras model, a SavedModel, a TFLite or an ONNX file.
+
+| path                                                   | computed by                             |
+|--------------------------------------------------------|-----------------------------------------|
+| a run's folder, a `.keras` file                        | Keras, on the backend in use            |
+| `saved_models/<name>/<version>`, `saved_models/<name>` | TensorFlow; of versions the highest     |
+| a `.tflite` file                                       | ai-edge-litert, as on a phone: no Flex  |
+| a `.onnx` file                                         | onnxruntime                             |
+
+What `kerasfer export` wrote knows its classes and its pictures' size, and so does a Keras model.
+"""
+
+import contextlib
+import json
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from kerasfer.errors import RunError
+from kerasfer.text import did_you_mean
+
+# A file of this name travels with a SavedModel (in assets.extra) and inside a TFLite file, which is
+# a zip archive too, as TFLite's own metadata would have it. ONNX has properties for it.
+METADATA = "kerasfer.json"
+
+
+class Runtime:
+    """Predicts the probabilities of pictures; may be called from several threads.
+
+    Args:
+        kind: `"keras"`, `"saved_model"`, `"tflite"` or `"onnx"`.
+        path: `pathlib.Path` of what was loaded.
+        class_names: One string a class.
+        image_size: Side of the pictures, in pixels.
+        predict: Function from float32 `(n, image_size, image_size, 3)` to `(n, num_classes)`.
+        model: The `keras.Model`, where there is one.
+
+    Example:
+        >>> load_runtime("runs/quickstart")(pictures).argmax(axis=-1)
+    """
+
+    def __init__(self, kind, path, class_names, image_size, predict, model=None):
+        self.kind = kind
+        self.path = Path(path)
+        self.class_names = tuple(class_names)
+        self.image_size = image_size
+        self.model = model
+        self._predict = predict
+
+    def __call__(self, images):
+        """Predicts float32 `(n, num_classes)` of RGB `(n, image_size, image_size, 3)` in [0, 255].
+
+        Raises:
+            ValueError: If the pictures have another shape.
+            RunError: If the model does not return finite probabilities, one for each class.
+        """
+        images = np.ascontiguousarray(images, dtype="float32")
+        expected = (self.image_size, self.image_size, 3)
+        if images.ndim != 4 or images.shape[1:] != expected:
+            raise ValueError(
+                f"Expected pictures of the shape (n, {', '.join(map(str, expected))}). "
+                f"Received: images.shape={images.shape}."
+            )
+        if len(images) == 0:
+            return np.zeros((0, len(self.class_names)), dtype="float32")
+        probabilities = np.asarray(self._predict(images), dtype="float32")
+        self._check(probabilities, len(images))
+        return probabilities
+
+    def _check(self, probabilities, num_images):
+        expected = (num_images, len(self.class_names))
+        if probabilities.shape != expected:
+            raise RunError(
+                f"{self.path} must return probabilities of the shape {expected}, one for each of "
+                f"its classes. Received: {probabilities.shape}. The file is damaged: export or "
+                "train the model again."
+            )
+        if not (np.isfinite(probabilities).all() and (abs(probabilities.sum(1) - 1) < 0.02).all()):
+            raise RunError(
+                f"{self.path} returns values that are not probabilities, such as NaN. The file is "
+                "damaged, or the training diverged: export or train the model again."
+            )
+
+
+def load_runtime(path, *, threads=None):
+    """Loads what predicts, whatever its format.
+
+    Args:
+        path: A run's folder, a `.keras`, `.tflite` or `.onnx` file, or the folder of a SavedModel
+            or of its versions.
+        threads: How many threads a TFLite or an ONNX file is computed with; `None` for the
+            runtime's own choice. Keras and TensorFlow have one setting for the whole process.
+
+    Returns:
+        A `Runtime`.
+
+    Raises:
+        RunError: Where there is no such thing, it cannot be read or its runtime is not installed.
+
+    Example:
+        >>> load_runtime("saved_models/quickstart/quickstart-int8.tflite", threads=1).class_names
+    """
+    path = _resolve(path)
+    if path.is_file():
+        loaders = {".keras": _keras, ".tflite": _tflite, ".onnx": _onnx}
+        if path.suffix not in loaders:
+            raise RunError(f"Expected a .keras, .tflite or .onnx file. Received: {path}.")
+        return loaders[path.suffix](path, threads)
+    if (path / "saved_model.pb").exists():
+        return _saved_model(path)
+    found = versions(path)
+    if found and not (path / "recipe.yaml").exists():
+        return _saved_model(path / str(found[-1]))
+    return _keras(path, threads)
+
+
+def _resolve(path):
+    """Returns the path of a model, which may be given as the name of a pretrained one."""
+    if not Path(path).exists():
+        from kerasfer.models.pretrained import PRETRAINED, pretrained_path
+
+        if str(path) in PRETRAINED:
+            return pretrained_path(str(path))
+        raise RunError(
+            "Expected a run folder, a .keras, .tflite or .onnx file, a SavedModel folder, or a "
+            f"pretrained model ({', '.join(PRETRAINED)}). Received: {path}, which does not exist."
+            f"{did_you_mean(path, PRETRAINED)}"
+        )
+    return Path(path)
+
+
+def versions(folder):
+    """Lists the version numbers among the folders in `folder`, ascending."""
+    names = [path.name for path in Path(folder).glob("[0-9]*") if path.is_dir()]
+    return sorted(int(name) for name in names if name.isdigit() and str(int(name)) == name)
+
+
+def _keras(path, threads):
+    from kerasfer.models.loading import load_model
+    from kerasfer.runs.finding import find_run
+
+    model = load_model(find_run(path)[0])
+    # Keras makes its prediction function in the first call, which must not happen twice at once.
+    lock = threading.Lock()
+
+    def predict(images):
+        with lock:
+            return model.predict_on_batch(images)
+
+    names, shape = model.layers[-1].class_names, model.input_shape
+    if len(shape) != 4 or shape[3] != 3 or shape[1] is None or shape[1] != shape[2]:
+        raise RunError(
+            f"{path} must take square RGB pictures of a fixed size, (None, size, size, 3). "
+            f"Received: {shape}."
+        )
+    size = shape[1]
+    return Runtime("keras", path, names, size, predict, model)
+
+
+def _saved_model(path):
+    metadata = _read(path, lambda: (path / "assets.extra" / METADATA).read_text(encoding="utf-8"))
+    import tensorflow as tf
+
+    with _readable(path, tf.errors.OpError, OSError, ValueError):
+        loaded = tf.saved_model.load(str(path))
+    serve = loaded.signatures["serving_default"]
+
+    def predict(images, loaded=loaded):  # `serve` does not keep the variables alive
+        return serve(pictures=tf.constant(images))["probabilities"].numpy()
+
+    return Runtime("saved_model", path, *metadata, predict)
+
+
+def _tflite(path, threads):
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise _missing("ai-edge-litert", path) from error
+    metadata = _read(path, lambda: zipfile.ZipFile(path).read(METADATA))
+    with _readable(path, ValueError, RuntimeError):
+        interpreter = Interpreter(str(path), num_threads=threads)
+        run = interpreter.get_signature_runner()
+    (source,), (target,) = run.get_input_details(), run.get_output_details()
+    lock = threading.Lock()  # An interpreter has one set of buffers.
+
+    def predict(images):
+        with lock:  # A phone's graph takes one picture.
+            return np.concatenate([run(**{source: image[None]})[target] for image in images])
+
+    return Runtime("tflite", path, *metadata, predict)
+
+
+def _onnx(path, threads):
+    try:
+        import onnxruntime
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
+    except ImportError as error:
+        raise _missing("onnxruntime", path) from error
+    options = onnxruntime.SessionOptions()
+    if threads:
+        options.intra_op_num_threads = threads
+    with _readable(path, Fail, InvalidGraph, InvalidProtobuf):
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    metadata = _read(path, lambda: session.get_modelmeta().custom_metadata_map[METADATA])
+    source = session.get_inputs()[0].name
+
+    def predict(images):
+        return session.run(None, {source: images})[0]
+
+    return Runtime("onnx", path, *metadata, predict)
+
+
+def _read(path, read):
+    """Returns the class names and the picture size that were written into an export."""
+    try:
+        metadata = json.loads(read())
+        class_names, image_size = metadata["class_names"], metadata["image_size"]
+        if not (isinstance(class_names, list) and all(isinstance(n, str) for n in class_names)):
+            raise ValueError("`class_names` must be a list of strings")
+        if image_size is not None and (type(image_size) is not int or not 8 <= image_size <= 4096):
+            raise ValueError("`image_size` must be an integer from 8 to 4096")
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"{path} does not know its classes and its pictures' size: expected what `kerasfer "
+            "export` wrote. Export the model again."
+        ) from error
+    if image_size is None:
+        raise RunError(f"{path} does not take RGB pictures, so there are none to show it.")
+    return class_names, image_size
+
+
+@contextlib.contextmanager
+def _readable(path, *errors):
+    try:
+        yield
+    except errors as error:
+        reason = str(error).strip().split("\n")[0]
+        raise RunError(f"{path} cannot be loaded: {reason}") from error
+
+
+def _missing(package, path):
+    return RunError(
+        f'{path} needs {package}, which is not installed: pip install "kerasfer[export]".'
+    )

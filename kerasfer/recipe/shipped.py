@@ -1,0 +1,43 @@
+"""The recipes that come with kerasfer, found by their name."""
+
+import os
+from pathlib import Path
+
+import kerasfer
+
+_PACKAGE = Path(kerasfer.__file__).parent
+
+
+def find(path, folder=""):
+    """Returns the path of a file that a user names.
+
+    Args:
+        path: A path, or the name of a recipe that comes with kerasfer, such as `"quickstart"`.
+        folder: Subfolder of the recipes to look into: `"tables"` for tables.
+
+    Returns:
+        The path as it is given, unless there is no such file and it is such a name. A file with the
+        name and the suffix `.yaml` in the working folder is not passed over.
+
+    Example:
+
+    >>> find("quickstart").name
+    'quickstart.yaml'
+    """
+    path = Path(path)
+    if len(path.parts) == 1 and not path.suffix and not os.path.exists(path):
+        shipped = _folder() / folder / f"{path.name}.yaml"
+        if os.path.isfile(shipped) and not os.path.exists(f"{path}.yaml"):
+            return shipped
+    return path
+
+
+def names(folder=""):
+    """Lists the names of the recipes that come with kerasfer."""
+    return sorted(path.stem for path in (_folder() / folder).glob("*.yaml"))
+
+
+def _folder():
+    # A wheel has them in the package, and the repository beside it.
+    installed = _PACKAGE / "recipes"
+    return installed if installed.is_dir() else _PACKAGE.parent / "recipes"

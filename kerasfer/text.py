@@ -1,0 +1,75 @@
+"""Numbers and suggestions as people read them, written the same way everywhere."""
+
+from difflib import get_close_matches
+
+
+def percent(share, digits=2):
+    """Formats a share in [0, 1] as a percentage.
+
+    Example:
+
+    >>> percent(0.6452), percent(0.925, digits=0)
+    ('64.52 %', '92 %')
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
+def duration(seconds):
+    """Formats a duration, given in seconds, with at most two units.
+
+    Example:
+
+    >>> duration(42.4), duration(90), duration(7500)
+    ('42 s', '1 min 30 s', '2 h 5 min')
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def did_you_mean(name, known):
+    """Suggests the known name that is closest to a misspelled one.
+
+    Args:
+        name: What was received.
+        known: The valid names.
+
+    Returns:
+        A sentence with a leading space, or an empty string where no name is close.
+
+    Example:
+
+    >>> did_you_mean("resnet81", ["resnet18", "vgg16"])
+    ' Did you mean resnet18?'
+    """
+    close = get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def printable(name):
+    """Makes a name printable and encodable as UTF-8.
+
+    Bytes of a file name that are not valid UTF-8, which Python holds as lone surrogates, become
+    escapes such as `\\xe9`. Everything else stays as it is.
+
+    Args:
+        name: A string or a path.
+
+    Example:
+
+    >>> printable(b"caf\\xe9.jpg".decode("utf-8", "surrogateescape"))
+    'caf\\\\xe9.jpg'
+    """
+    text = str(name)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raw = text.encode("utf-8", "surrogateescape" if _has_only_escapes(text) else "replace")
+        return raw.decode("utf-8", "backslashreplace")
+    return text
+
+
+def _has_only_escapes(text):
+    return all("\udc80" <= letter <= "\udcff" for letter in text if "\ud800" <= letter <= "\udfff")

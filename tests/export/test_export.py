@@ -1,0 +1,295 @@
+"""Exports as a whole: the conversion's process, the runtime's process, and where the file lands."""
+
+import json
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from exported_models import NAMES, make_model, make_run, pictures
+from keras import layers
+
+from kerasfer.cli import main
+from kerasfer.errors import DataError, RecipeError, RunError
+from kerasfer.export import FORMATS, export, export_run, exporting, processes
+from kerasfer.export.convert import main as main_of_convert
+from kerasfer.layers import BiMap, LogEig, Vech
+from kerasfer.predict.runtimes import load_runtime
+
+SETTINGS = {"num_pictures": 20, "top1_agreement": 1.0, "max_probability_difference": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of SPD-Attention with random crops, in half precision."""
+    keras.utils.set_random_seed(0)
+    model = make_model("tiny_spd", "mixed_bfloat16")
+    return make_run(tmp_path_factory.mktemp("runs") / "faces", model)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Converts in this process: importing TensorFlow in another one takes seconds."""
+    run = processes.run_python
+
+    def convert(arguments, **environment):
+        if "kerasfer.export.convert" not in arguments:
+            return run(arguments, **environment)
+        code = 0
+        try:
+            main_of_convert(Path(arguments[-1]))
+        except SystemExit as stop:
+            code = stop.code
+        return subprocess.CompletedProcess(arguments, code, "", "")
+
+    monkeypatch.setattr(processes, "run_python", convert)
+
+
+def hidden(folder):
+    return list(Path(folder).rglob(".export-*"))
+
+
+# the real thing
+
+
+@pytest.mark.parametrize("format", ["saved_model", "onnx", "tflite"])
+def test_a_run_to_each_format(run, tmp_path, request, format):
+    if format == "onnx":
+        request.getfixturevalue("in_process")
+    quantize = "int8" if format == "tflite" else "none"
+    report = export_run(
+        run, format, quantize, output_dir=tmp_path, allow_mismatch=quantize == "int8"
+    )
+    expected = {
+        "saved_model": tmp_path / "faces" / "1",
+        "onnx": tmp_path / "faces" / "faces.onnx",
+        "tflite": tmp_path / "faces" / "faces-int8.tflite",
+    }[format]
+    assert Path(report["path"]) == expected and not hidden(tmp_path)
+    beside = expected.with_name(f"{expected.name}.export_report.json")
+    kept = expected / "assets.extra" / "export_report.json" if format == "saved_model" else beside
+    assert json.loads(kept.read_text()) == {k: v for k, v in report.items() if k != "path"}
+    assert report["pictures"] == "synthetic, validation split"
+    assert report["num_pictures"] == 14 and report["class_names"] == list(NAMES)
+    assert report["source"] == str(run) and report["size_bytes"] > 10_000
+    assert set(report["accuracy"]) == {"model", "exported"}
+    assert report["trained_precision"]["max_probability_difference"] > 0  # bfloat16
+    assert set(report["latency_ms"]) == ({"default"} if format == "saved_model" else {"1", "4"})
+    for latency in report["latency_ms"].values():
+        assert 0 < latency["p50"] <= latency["p95"]
+    package = {"saved_model": "tensorflow", "onnx": "onnxruntime", "tflite": "ai-edge-litert"}
+    assert {"keras", "tensorflow", package[format]} <= set(report["versions"])
+    if quantize == "none":
+        assert report["top1_agreement"] == 1 and report["mismatch"] is None
+        assert report["max_probability_difference"] <= 1e-3
+    else:
+        assert "float_operations" in report and report["batch"] == 1
+    if format == "saved_model":
+        assert report["serving_bytes_max_difference"] <= 1e-5
+    if format == "onnx":
+        assert (report["opset"], report["batch"]) == (18, "any")
+    if format != "tflite":
+        runtime, images = load_runtime(report["path"]), pictures(5)
+        np.testing.assert_allclose(runtime(images), load_runtime(run)(images), atol=0.05)
+
+
+def test_any_model_without_pictures_or_class_names(tmp_path, in_process):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6))  # covariances of six sensors
+    x = layers.Dense(3, activation="softmax")(Vech()(LogEig(1e-4)(BiMap(4)(inputs))))
+    model = keras.Model(inputs, x)
+    rows = np.random.default_rng(0).normal(size=(30, 6, 20))
+    spd = np.einsum("nik,njk->nij", rows, rows) / 20
+    report = export(model, tmp_path / "waves.tflite", "tflite", pictures=spd)
+    assert report["class_names"] == ["0", "1", "2"] and report["image_size"] is None
+    assert (report["num_pictures"], report["source"]) == (30, "a keras.Model")
+    assert "accuracy" not in report and "trained_precision" not in report
+    assert not hidden(tmp_path)
+    with pytest.raises(RunError, match="waves.tflite exists, and exports are never overwritten"):
+        export(model, tmp_path / "waves.tflite", "tflite", pictures=spd)
+
+
+def test_a_missing_dataset_is_named(tmp_path, in_process):
+    other = make_run(tmp_path / "run", make_model("tiny"), data={"name": "fer2013"})
+    recipe = (other / "recipe.yaml").read_text().replace("  num_samples: 140\n", "")
+    (other / "recipe.yaml").write_text(recipe)
+    with pytest.raises(DataError, match="FER2013 was not found.*--data-dir"):
+        export_run(other, "onnx", output_dir=tmp_path / "out", data_dir=str(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+# what is refused, and where files land, without the processes
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Replaces conversion and comparison; `report` is what the comparison then says."""
+    report = {**SETTINGS, "mismatch": None}
+
+    def convert(job, work):
+        if job.format == "saved_model":
+            (work / "exported" / "assets.extra").mkdir(parents=True)
+            (work / "exported" / "saved_model.pb").write_text(work.name)
+        else:
+            (work / f"exported.{job.format}").write_text("content")
+        return {"pictures": "some pictures"}
+
+    monkeypatch.setattr(exporting, "convert", convert)
+    monkeypatch.setattr(exporting, "measure", lambda *arguments: {})
+    monkeypatch.setattr(
+        exporting, "_report", lambda job, *arguments: {"format": job.format, **report}
+    )
+    return report
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_mismatch_is_not_kept(run, tmp_path, quick, format):
+    quick["mismatch"] = "19 of 1000 pictures get another class"
+    with pytest.raises(RunError, match="not kept.*: 19 of 1000 .*--allow-mismatch"):
+        export_run(run, format, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    report = export_run(run, format, output_dir=tmp_path / "out", allow_mismatch=True)
+    assert Path(report["path"]).exists()
+    assert report["mismatch"] == "19 of 1000 pictures get another class"
+
+
+def test_versions_count_up_and_nothing_is_overwritten(run, tmp_path, quick):
+    for version in ("2", "9"):
+        (tmp_path / "faces" / version).mkdir(parents=True)
+    (tmp_path / "faces" / "10").touch()  # no version, but in the way
+    report = export_run(run, "saved_model", output_dir=tmp_path)
+    assert Path(report["path"]) == tmp_path / "faces" / "11"
+    first = export_run(run, "onnx", output_dir=tmp_path)
+    Path(first["path"]).write_text("mine")
+    with pytest.raises(RunError, match="faces.onnx exists, and exports are never overwritten"):
+        export_run(run, "onnx", output_dir=tmp_path)
+    assert Path(first["path"]).read_text() == "mine"
+
+
+def test_exports_at_the_same_time_get_their_own_versions(run, tmp_path, quick):
+    def once(number):
+        return export_run(run, "saved_model", output_dir=tmp_path)["path"]
+
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(once, range(16)))
+    assert sorted(int(Path(path).name) for path in paths) == list(range(1, 17))
+    contents = {(Path(path) / "saved_model.pb").read_text() for path in paths}
+    assert len(contents) == 16 and not hidden(tmp_path)
+
+
+def test_a_file_that_appears_meanwhile_is_kept(run, tmp_path, quick, monkeypatch):
+    target = tmp_path / "faces" / "faces.tflite"
+
+    def measure(*arguments):
+        target.write_text("of another process")
+        return {}
+
+    monkeypatch.setattr(exporting, "measure", measure)
+    with pytest.raises(RunError, match="exports are never overwritten"):
+        export_run(run, "tflite", output_dir=tmp_path)
+    assert target.read_text() == "of another process"
+
+
+def test_wrong_arguments(run, tmp_path, quick):
+    with pytest.raises(RecipeError, match="format must be one of .*Received: 'coreml'"):
+        export_run(run, "coreml")
+    with pytest.raises(RecipeError, match="quantize must be one of .*Received: 'int4'"):
+        export_run(run, "tflite", "int4")
+    with pytest.raises(
+        RecipeError, match="quantize must be one of none for the format onnx. Received: int8"
+    ):
+        export_run(run, "onnx", "int8")
+    with pytest.raises(ValueError, match=r"`path` must end in '.onnx'.*Received: .*model.tflite"):
+        export("model.keras", tmp_path / "model.tflite", "onnx", pictures=[0])
+    with pytest.raises(ValueError, match="`pictures` must not be empty"):
+        export("model.keras", tmp_path / "model.onnx", "onnx", pictures=[])
+
+
+def test_what_is_no_run(run, tmp_path):
+    with pytest.raises(RunError, match="Received: .*nothing, which does not exist"):
+        export_run(tmp_path / "nothing", "onnx")
+    lonely = tmp_path / "lonely.keras"
+    shutil.copy(run / "model.keras", lonely)
+    for path in (lonely, tmp_path):
+        with pytest.raises(RunError, match=r"Expected a run folder.*kerasfer.export.export"):
+            export_run(path, "onnx")
+    folds = tmp_path / "folds"
+    (folds / "fold_0").mkdir(parents=True)
+    shutil.copy(run / "recipe.yaml", folds)
+    with pytest.raises(RunError, match="folds has no model.keras.$"):
+        export_run(folds, "onnx")
+    (folds / "fold_0" / "model.keras").touch()
+    with pytest.raises(RunError, match="export one of its folds, such as .*fold_0"):
+        export_run(folds, "onnx")
+
+
+@pytest.mark.parametrize(
+    "stderr, message",
+    [
+        (
+            "Traceback\nModuleNotFoundError: No module named 'ai_edge_litert'\n",
+            r"needs the optional dependency ai_edge_litert.*pip install \"kerasfer\[export\]\"",
+        ),
+        ("Traceback\nValueError: no such kernel\n", "failed: ValueError: no such kernel .*log"),
+        ("", "failed: exit code -6"),
+    ],
+)
+def test_a_process_that_fails(run, tmp_path, monkeypatch, stderr, message):
+    failed = subprocess.CompletedProcess([], -6, "", stderr)
+    monkeypatch.setattr(processes, "run_python", lambda *arguments, **environment: failed)
+    with pytest.raises(RunError, match=message) as raised:
+        export_run(run, "tflite", output_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+    if "log" in message:
+        log = Path(str(raised.value).split("complete log: ")[1].rstrip(")"))
+        assert log.read_text() == stderr
+        log.unlink()
+
+
+# the command
+
+
+def test_the_command(run, tmp_path, quick):
+    quick.update(
+        num_pictures=1000,
+        top1_agreement=0.981,
+        max_probability_difference=0.0334,
+        accuracy={"model": 0.5, "exported": 0.49},
+        size_bytes=11_580_000,
+        latency_ms={"1": {"p50": 3.21, "p95": 4.0}, "4": {"p50": 1.6, "p95": 2.04}},
+        device="CPU, 2 cores",
+    )
+    arguments = ["export", str(run), "--format", "tflite", "--quantize", "int8"]
+    result = CliRunner().invoke(main, [*arguments, "--output-dir", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines() == [
+        f"model         {run}",
+        "converted     tflite, compared on some pictures",
+        "agreement     98.10 %  of 1,000 pictures get the same class, and probabilities differ by "
+        "at most 0.033",
+        "accuracy      49.00 %  (model: 50.00 %)",
+        "one face      3.2 / 4.0 ms (1 thread), 1.6 / 2.0 ms (4 threads), median / 95th "
+        "percentile, CPU, 2 cores",
+        "size          11.58 MB",
+        f"exported      {tmp_path}/faces/faces-int8.tflite",
+    ]
+
+
+def test_the_command_fails_in_one_line(run, tmp_path, quick):
+    quick["mismatch"] = "all wrong"
+    arguments = ["export", str(run), "--format", "onnx", "--output-dir", str(tmp_path)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1 and result.output.splitlines()[-1].startswith(
+        "Error: The export was not kept"
+    )
+    result = CliRunner().invoke(main, [*arguments, "--quantize", "int8"])
+    assert (
+        result.exit_code == 2
+        and "quantize must be one of none for the format onnx" in result.output
+    )
+    result = CliRunner().invoke(main, ["export", str(run)])
+    assert result.exit_code == 2 and "Missing option '--format'" in result.output
