@@ -6,6 +6,7 @@ written to a temporary file in the same folder, which then replaces the old file
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -183,3 +184,9 @@ def only_writer(folder):
         if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             raise busy
         yield
+
+
+def sha256(path):
+    """Returns the SHA-256 digest of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from kerasfer.models.options import (
     Classifier,
     CovPool,
     Frozen,
+    LiteNetwork,
     Network,
     Obsr,
     SlimSPD,
@@ -27,6 +28,10 @@ MODELS = {
     "covpool": Registered("kerasfer.models.covpool_net.covpool", CovPool),
     "deep_emotion": Registered("kerasfer.models.deep_emotion_net.deep_emotion", Frozen),
     "densenet121": Registered("kerasfer.models.baselines.densenet121", Network),
+    "efficientnet_lite0": Registered("kerasfer.models.baselines.efficientnet_lite0", LiteNetwork),
+    "efficientnet_lite0_cut": Registered(
+        "kerasfer.models.baselines.efficientnet_lite0_cut", LiteNetwork
+    ),
     "inception_resnet_v1": Registered("kerasfer.models.baselines.inception_resnet_v1", Network),
     "mobilenet_v3_large": Registered("kerasfer.models.baselines.mobilenet_v3_large", Network),
     "mobilenet_v3_small": Registered("kerasfer.models.baselines.mobilenet_v3_small", Network),

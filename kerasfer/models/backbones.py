@@ -61,8 +61,8 @@ def make_backbone(backbone, image_size, weights=None, stem="imagenet", stages=("
         backbone: `"resnet18"`, `"resnet34"`, one of `kerasfer.models.networks.NETWORKS`, or a
             built `keras.Model` that takes `(batch, image_size, image_size, 3)` and returns a
             feature map; KerasCV's backbones are such. A model is taken as it is: `weights` and
-            `stem` must keep their defaults. But for ResNets, each of `stages` must be `"P5"`, the
-            output.
+            `stem` must keep their defaults. Except for ResNets and EfficientNet-Lite, each of
+            `stages` must be `"P5"`, the output.
         image_size: Side of the pictures, in pixels.
         weights: `None` for random ones, `"imagenet"`, a keras-hub preset (`"hf://timm/…"`), or the
             path of a folder with a timm checkpoint (`config.json`, `model.safetensors`) or a
@@ -106,13 +106,18 @@ def make_backbone(backbone, image_size, weights=None, stem="imagenet", stages=("
                 f"`{argument}` must be one of {', '.join(known)}. Received: {value!r}."
             )
     if backbone in NETWORKS:
-        if set(stages) != {"P5"}:
+        features = NETWORKS[backbone].features
+        if not set(stages) <= {*features, "P5"}:
             raise ValueError(
-                f"Only ResNets have the stages {', '.join(STAGES)}; of {backbone} take P5, its "
-                f"last feature map. Received: {', '.join(stages)}."
+                f"Only ResNets and EfficientNet-Lite have the stages {', '.join(STAGES)}; of "
+                f"{backbone} take P5, its last feature map. Received: {', '.join(stages)}."
             )
         model = make_network(backbone, image_size, weights, stem)
-        return keras.Model(model.input, _one_or_all([model.output for _ in stages]), name=name)
+        outputs = [
+            model.output if stage == "P5" else model.get_layer(features[stage]).output
+            for stage in stages
+        ]
+        return keras.Model(model.input, _one_or_all(outputs), name=name)
     resnet = _resnet(backbone, image_size, weights)
     outputs = _one_or_all([resnet.pyramid_outputs[stage] for stage in stages])
     return _rebuild(keras.Model(resnet.input, outputs, name=name), weights, stem)
@@ -143,8 +148,9 @@ def _resnet(name, image_size, weights):
     preset = imagenet if weights == "imagenet" else os.path.expanduser(weights)
     if "://" not in preset and _looks_like_path(weights) and not Path(preset).is_dir():
         raise RunError(
-            f"model.weights must be null, imagenet, a keras-hub preset or a folder with a timm "
-            f"checkpoint (config.json, model.safetensors). Received: {weights}, which is no folder."
+            "model.weights must be null, imagenet, a keras-hub preset, a run folder, a .keras file "
+            "or a folder with a timm checkpoint (config.json, model.safetensors). Received: "
+            f"{weights}, which is not a folder."
         )
     try:
         with cached_if_offline() if "hf://" in preset else contextlib.nullcontext():

@@ -1,7 +1,11 @@
 import keras
+import numpy as np
 
 from kerasfer.models.backbones import make_backbone, preprocessing
 from kerasfer.models.heads import classify
+
+# ITU-R BT.601, with which Pillow converts pictures too.
+LUMINANCE = np.array([0.299, 0.587, 0.114], "float32")
 
 
 def resnet18(class_names, image_size=224, weights=None, stem="imagenet", frozen=False, dropout=0.0):
@@ -50,6 +54,25 @@ def mobilenet_v3_large(class_names, image_size=224, weights=None, frozen=False, 
     )
 
 
+def efficientnet_lite0(
+    class_names, image_size=224, weights=None, stem="imagenet", frozen=False, dropout=0.0
+):
+    """Builds a plain EfficientNet-Lite0, as `classifier` with `backbone="efficientnet_lite0"`."""
+    return classifier(class_names, image_size, "efficientnet_lite0", weights, stem, frozen, dropout)
+
+
+def efficientnet_lite0_cut(
+    class_names, image_size=224, weights=None, stem="imagenet", frozen=False, dropout=0.0
+):
+    """Builds a plain EfficientNet-Lite0 that ends before its last two blocks.
+
+    It is `classifier` with `backbone="efficientnet_lite0_cut"`.
+    """
+    return classifier(
+        class_names, image_size, "efficientnet_lite0_cut", weights, stem, frozen, dropout
+    )
+
+
 def inception_resnet_v1(class_names, image_size=160, weights=None, frozen=False, dropout=0.0):
     """Builds a plain Inception-ResNet-v1, as `classifier` with `backbone="inception_resnet_v1"`."""
     return classifier(
@@ -65,6 +88,7 @@ def classifier(
     stem="imagenet",
     frozen=False,
     dropout=0.0,
+    gray=False,
 ):
     """Builds a backbone with average pooling and softmax, the first-order baseline of both papers.
 
@@ -78,6 +102,7 @@ def classifier(
         stem: As in `make_backbone`.
         frozen: Whether the backbone is frozen.
         dropout: Dropout rate before the classifier, in [0, 1).
+        gray: Whether color pictures are converted to gray first, for models trained on gray ones.
 
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
@@ -88,9 +113,18 @@ def classifier(
         (None, 2)
     """
     pictures = keras.Input((image_size, image_size, 3), name="pictures")
+    x = _convert_to_gray(pictures) if gray else pictures
     extractor = make_backbone(backbone, image_size, weights, stem, name="backbone")
     extractor.trainable = not frozen
     features = keras.layers.GlobalAveragePooling2D(name="features")(
-        extractor(preprocessing(backbone)(pictures))
+        extractor(preprocessing(backbone)(x))
     )
     return keras.Model(pictures, classify(features, class_names, dropout), name="classifier")
+
+
+def _convert_to_gray(pictures):
+    """Replaces R, G and B by the luminance, with a convolution that every runtime has."""
+    layer = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, name="gray")
+    gray = layer(pictures)
+    layer.set_weights([np.tile(np.reshape(LUMINANCE, (1, 1, 3, 1)), 3)])
+    return gray

@@ -3,7 +3,8 @@
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import keras
 from keras import layers
 
 from kerasfer.errors import RunError
+from kerasfer.models.efficientnet_lite import FEATURES, efficientnet_lite0_features
 from kerasfer.models.inception_resnet import inception_resnet_v1_features
 
 WEIGHT_FILES = (".h5", ".hdf5")  # .weights.h5 among them
@@ -27,6 +29,7 @@ TORCH = Pixels((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 CAFFE = Pixels((123.68, 116.779, 103.939), (1.0, 1.0, 1.0))
 TENSORFLOW = Pixels((127.5,) * 3, (127.5,) * 3)
 FACENET = Pixels((127.5,) * 3, (128.0,) * 3)
+EFFICIENTNET_LITE = Pixels((127.0,) * 3, (128.0,) * 3)
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,10 @@ class Network:
         build: `(image_size, stem, weights)` → `keras.Model`; `weights` is `None` or `"imagenet"`.
         smallest: For each stem that the network has, the smallest side of a picture, in pixels.
         pixels: How it wants them scaled.
-        imagenet: Whether keras.applications has ImageNet weights of it.
+        imagenet: Whether `build` knows ImageNet weights of it.
         bgr: Whether published weights are for pictures in BGR order.
+        features: For each stage before the last one that can feed a head, the layer whose output
+            it is.
     """
 
     build: Callable
@@ -46,6 +51,7 @@ class Network:
     pixels: Pixels
     imagenet: bool = True
     bgr: bool = False
+    features: dict = field(default_factory=dict)
 
 
 def make_network(name, image_size, weights=None, stem="imagenet"):
@@ -170,11 +176,21 @@ def _application(name, **options):
 
 
 _FROM_32 = {"imagenet": 32}  # the smallest side that keras.applications allows
+_LITE_SIDES = {"imagenet": 32, "small": 16}
 _RAW = {"include_preprocessing": False}
 
 NETWORKS = {
     "alexnet": Network(alexnet_features, {"imagenet": 63, "small": 7}, TORCH, imagenet=False),
     "densenet121": Network(_application("DenseNet121"), _FROM_32, TORCH),
+    "efficientnet_lite0": Network(
+        efficientnet_lite0_features, _LITE_SIDES, EFFICIENTNET_LITE, features=FEATURES
+    ),
+    "efficientnet_lite0_cut": Network(
+        partial(efficientnet_lite0_features, cut=True),
+        _LITE_SIDES,
+        EFFICIENTNET_LITE,
+        features=FEATURES,
+    ),
     "inception_resnet_v1": Network(
         inception_resnet_v1_features, {"imagenet": 75}, FACENET, imagenet=False
     ),

@@ -13,6 +13,8 @@ from kerasfer.options import Axis, CropMode, Method, PenaltyForm, Section
 Backbone = Literal[
     "alexnet",
     "densenet121",
+    "efficientnet_lite0",
+    "efficientnet_lite0_cut",
     "inception_resnet_v1",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
@@ -46,7 +48,8 @@ class Network(Frozen):
 
     weights: str | None = Field(
         None,
-        description="Initial weights: imagenet, a keras-hub preset or a local path. null: random.",
+        description="Initial weights: imagenet, a keras-hub preset, a local path, or a run folder "
+        "or .keras file to begin with. null: random.",
     )
 
     @field_validator("weights", mode="before")
@@ -74,13 +77,27 @@ class AlexNet(Network):
     )
 
 
-class Classifier(StemmedNetwork):
-    """Any feature extractor, average pooling and a softmax."""
+class LiteNetwork(Network):
+    """EfficientNet-Lite0, average pooling and a softmax."""
+
+    stem: Literal["imagenet", "small"] | None = Field(
+        None, description="First layer: 3 x 3 with stride 2 (imagenet) or 1 (small)."
+    )
+
+
+class Extractor(StemmedNetwork):
+    """A head on any feature extractor."""
 
     backbone: Backbone | None = Field(None, description="The feature extractor.")
 
 
-class Obsr(Classifier):
+class Classifier(Extractor):
+    """Any feature extractor, average pooling and a softmax."""
+
+    gray: bool | None = Field(None, description="Convert color pictures to gray first.")
+
+
+class Obsr(Extractor):
     """OBSR-Net: two feature extractors and bilinear pooling."""
 
     shared: bool | None = Field(
@@ -124,7 +141,7 @@ class CovPool(Regularized):
     bimap_units: int | None = Field(None, ge=1, le=65_536, description="Output size of BiMap.")
 
 
-class SPDAttention(Classifier, Regularized):
+class SPDAttention(Extractor, Regularized):
     """SPD-Attention: regions of a face, weighted by the covariance of their features."""
 
     feature_stage: Stage | None = Field(

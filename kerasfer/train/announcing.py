@@ -25,6 +25,10 @@ def announce(recipe, run, facts, batches, duplicates, checkpoint, tell):
         f"pictures of {recipe.data.name} (train / validation / test), {facts['backend']} on "
         f"{facts['device']}, into {printable(run.path)}"
     )
+    if "weights" in facts:
+        weights = facts["weights"]
+        fresh = f"; random: {', '.join(weights['fresh'])}" if weights["fresh"] else ""
+        tell(f"Weights from {printable(weights['path'])}: {', '.join(weights['taken'])}{fresh}.")
     if recipe.train.precision != "float32" and emulates_half_precision():
         tell(
             f"This CPU only emulates {recipe.train.precision}. With "

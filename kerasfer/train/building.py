@@ -12,6 +12,7 @@ from kerasfer.models.loading import check_landmarks
 from kerasfer.train.distillation import Distilled
 from kerasfer.train.stages import check_warmup
 from kerasfer.train.teachers import load_teacher
+from kerasfer.train.transfer import is_own, transfer
 
 
 class TrainingBatches(NamedTuple):
@@ -37,12 +38,17 @@ def build(recipe, fold, data_dir=None):
         RecipeError: If the recipe's values do not fit together.
         DataError: If the model and the data do not fit together.
     """
-    options = recipe.model.model_dump(exclude={"name"}, exclude_none=True)
+    # The weights of another run are copied into a model that is built with random ones.
+    begins = is_own(getattr(recipe.model, "weights", None))
+    left_out = {"name", "weights"} if begins else {"name"}
+    options = recipe.model.model_dump(exclude=left_out, exclude_none=True)
     names = fold.train.class_names
     model = build_model(recipe.model.name, names, recipe.data.image_size, **options)
     check_warmup(model, recipe.train)
     check_landmarks(model, fold.train)
     facts = {"num_parameters": model.count_params()}
+    if begins:
+        facts["weights"] = transfer(model, recipe, fold, data_dir)
     if recipe.distill:
         teacher, facts["teacher"] = load_teacher(recipe, fold, data_dir)
         model = Distilled(model, teacher, recipe.distill)

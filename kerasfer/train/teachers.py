@@ -1,6 +1,5 @@
 """The teacher of a distillation: loads it, checks that it fits, and answers for batches."""
 
-import hashlib
 from pathlib import Path
 
 import keras
@@ -10,6 +9,7 @@ from kerasfer import keras_internals
 from kerasfer.data.checks.duplicates import exact_duplicates
 from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.evaluate.duplicates import training_samples
+from kerasfer.files import sha256
 from kerasfer.models.loading import load_model
 from kerasfer.runs.finding import find_run
 from kerasfer.runs.folder import RunFolder
@@ -113,9 +113,8 @@ def load_teacher(recipe, fold, data_dir=None):
     if found.recipe:
         _check_unseen(recipe, found.recipe, fold, given, data_dir)
     teacher = Teacher(model, fold.train.class_names, str(given))
-    with open(found.model, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return teacher, {"path": str(given), "sha256": digest, "accuracy": _accuracy(found, fold)}
+    facts = {"path": str(given), "sha256": sha256(found.model)}
+    return teacher, facts | {"accuracy": _accuracy(found, fold)}
 
 
 def check_same_teacher(before, now):

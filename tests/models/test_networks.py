@@ -25,9 +25,12 @@ def pictures(count=2, side=32):
 @pytest.mark.parametrize(
     ("name", "side", "parameters", "shape"),
     [
-        # As published: by keras.applications, torchvision (AlexNet) and FaceNet's Keras users.
+        # As published: by keras.applications, torchvision (AlexNet), FaceNet's Keras users and the
+        # authors of EfficientNet; its cut form lacks 1,280,768 parameters of its end.
         ("alexnet", 224, 2_469_696, (6, 6, 256)),
         ("densenet121", 64, 7_037_504, (2, 2, 1024)),
+        ("efficientnet_lite0", 64, 3_413_024, (2, 2, 1280)),
+        ("efficientnet_lite0_cut", 64, 2_132_256, (2, 2, 1152)),
         ("inception_resnet_v1", 160, 22_578_384, (3, 3, 1792)),
         ("mobilenet_v3_large", 64, 2_996_352, (2, 2, 960)),
         ("mobilenet_v3_small", 64, 939_120, (2, 2, 576)),
@@ -150,7 +153,7 @@ def test_the_papers_models_take_them(name):
             "spd_attention",
             48,
             {"backbone": "densenet121", "feature_stage": "P4"},
-            "Only ResNets have the stages P2, .*; of densenet121 take P5, .* Received: P4, P5",
+            "EfficientNet-Lite have the stages P2, .*; of densenet121 take P5, .* Received: P4, P5",
         ),
     ],
 )

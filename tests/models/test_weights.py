@@ -139,7 +139,7 @@ def test_a_folder_without_a_checkpoint_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("path", ["./nowhere", "~/nowhere", "/nowhere/resnet18"])
 def test_a_missing_folder_is_an_error(path):
-    with pytest.raises(RunError, match=f"folder with a timm checkpoint.* {path}, which is no fol"):
+    with pytest.raises(RunError, match=f"folder with a timm checkpoint.* {path}, which is not a"):
         make_backbone("resnet18", 48, weights=path)
 
 
@@ -180,7 +180,7 @@ def test_an_unknown_preset_is_an_error():
 
 
 def test_recipes_say_it_as_run_errors():
-    with pytest.raises(RunError, match="which is no folder"):
+    with pytest.raises(RunError, match="which is not a folder"):
         build_model("resnet18", ("a", "b"), 48, weights="./nowhere")
     with pytest.raises(RecipeError, match="resnet18 does not take model.shared"):
         build_model("resnet18", ("a", "b"), 48, shared=True)
