@@ -207,7 +207,8 @@ def _read_code(path):
 @lru_cache(maxsize=256)
 def _decode(content):
     # 290,000 files have a dozen different contents, so this takes seconds instead of a minute.
-    return int(float(np.load(BytesIO(content), allow_pickle=False).item()))
+    # np.load would also open archives.
+    return int(float(np.lib.format.read_array(BytesIO(content), allow_pickle=False).item()))
 
 
 def _number(file_name):
