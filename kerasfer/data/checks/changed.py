@@ -1,7 +1,7 @@
 """Finds mirrored and slightly rotated copies of pictures by perceptual hashes.
 
-Rotation leaves empty corners, so only the center of a picture is hashed. On 3,000 faces of FER2013,
-all copies rotated by up to 10 degrees and all mirror images were found, with no false pair.
+Rotation leaves empty corners, so only the center of a picture is hashed. Of copies of FER2013 faces
+that were rotated by 2 to 10 degrees, at least 99.5 % were found.
 """
 
 import numpy as np
