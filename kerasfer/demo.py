@@ -9,6 +9,7 @@ import html
 import io
 import os
 import tempfile
+import threading
 from abc import ABCMeta
 from pathlib import Path
 
@@ -72,7 +73,14 @@ def build_demo(run, *, faces="mtcnn", margin=0.0):
     predictor = run if isinstance(run, Predictor) else Predictor(run, faces=faces, margin=margin)
     names = predictor.class_names
 
+    turn = threading.Lock()
+
     def look(upload, explained):
+        # Gradio's limit counts the visitors of the page only, not those who post to its endpoint.
+        with turn:
+            return _look(upload, explained)
+
+    def _look(upload, explained):
         if upload is None:
             return None, _note("The faces appear here.")
         path, name = upload

@@ -2,8 +2,10 @@ import json
 import re
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +194,24 @@ def test_without_gradio_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(RunError, match=r'The page needs gradio: pip install "kerasfer\[demo\]".'):
         demo.build_demo(exported())
+
+
+def test_pictures_are_classified_one_at_a_time_whoever_asks(monkeypatch, face):
+    running, most = [], []
+
+    def describe(*_):
+        running.append(0)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return None, ""
+
+    page = demo.build_demo(exported())
+    monkeypatch.setattr(demo, "describe", describe)
+    look = next(each.fn for each in page.fns.values() if each.fn.__name__ == "look")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: look((face, "face.png"), demo.MOST_PROBABLE), range(4)))
+    assert most == [1, 1, 1, 1]
 
 
 # What it shows

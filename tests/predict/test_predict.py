@@ -223,8 +223,8 @@ def test_crops_without_a_face_suggest_to_detect_none(command, tmp_path):
     for name, size in {"a": (48, 48), "b": (100, 110), "c": (640, 480)}.items():
         Image.new("RGB", size, (90, 90, 90)).save(tmp_path / f"{name}.png")
     hint = (
-        "2 pictures without a face are small and nearly square. If your pictures are ready crops "
-        "of one face, use --faces none."
+        "2 pictures without a face are small and nearly square. If your pictures are face crops, "
+        "use --detector none."
     )
     for option in ("--json", "--csv"):
         result = command(option)
