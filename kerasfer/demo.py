@@ -9,6 +9,7 @@ import html
 import io
 import os
 import tempfile
+import threading
 from abc import ABCMeta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from kerasfer.data.pictures import read_picture, resize
 from kerasfer.data.synthetic import draw_face
 from kerasfer.errors import DataError, RunError
 from kerasfer.predict import Predictor
-from kerasfer.predict.drawing import draw, enlarge
+from kerasfer.predict.drawing import draw, upscale
 from kerasfer.text import percent
 from kerasfer.video.timeline import class_colors
 
@@ -72,7 +73,14 @@ def build_demo(run, *, faces="mtcnn", margin=0.0):
     predictor = run if isinstance(run, Predictor) else Predictor(run, faces=faces, margin=margin)
     names = predictor.class_names
 
+    turn = threading.Lock()
+
     def look(upload, explained):
+        # Gradio's limit counts the visitors of the page only, not those who post to its endpoint.
+        with turn:
+            return _look(upload, explained)
+
+    def _look(upload, explained):
         if upload is None:
             return None, _note("The faces appear here.")
         path, name = upload
@@ -263,7 +271,7 @@ def _card(prediction, heat):
 
 def _figure(picture, caption, alternative="face"):
     file = io.BytesIO()
-    Image.fromarray(enlarge(picture, _TILE)).save(file, format="PNG")
+    Image.fromarray(upscale(picture, _TILE)).save(file, format="PNG")
     data = base64.b64encode(file.getvalue()).decode("ascii")
     return (
         f'<figure><img alt="{alternative}" src="data:image/png;base64,{data}">'

@@ -12,7 +12,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+# The choices that several parts of the package offer.
+Axis = Literal["spatial", "channel"]
 Backend = Literal["tensorflow", "jax", "torch"]
+CropMode = Literal["random", "fixed", "landmarks"]
+ListName = Literal["occlusion", "pose30", "pose45"]
+Method = Literal["eigh", "matmul"]
+Paper = Literal["obsr", "spd_attention"]
+PenaltyForm = Literal["squared", "linear"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Split = Literal["train", "validation", "test"]
 Protocol = Literal["official", "subjects", "frames"]

@@ -2,8 +2,10 @@ import json
 import re
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from kerasfer.predict.runtimes import Runtime
 pytest.importorskip("gradio", reason="needs kerasfer[demo]")
 
 from kerasfer import demo  # noqa: E402
-from kerasfer.cli.watching import demo as demo_command  # noqa: E402
+from kerasfer.cli.video import demo as demo_command  # noqa: E402
 
 # Gradio counts its queue with what pandas will drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
@@ -194,6 +196,24 @@ def test_without_gradio_the_extra_is_named(monkeypatch):
         demo.build_demo(exported())
 
 
+def test_pictures_are_classified_one_at_a_time_whoever_asks(monkeypatch, face):
+    running, most = [], []
+
+    def describe(*_):
+        running.append(0)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return None, ""
+
+    page = demo.build_demo(exported())
+    monkeypatch.setattr(demo, "describe", describe)
+    look = next(each.fn for each in page.fns.values() if each.fn.__name__ == "look")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: look((face, "face.png"), demo.MOST_PROBABLE), range(4)))
+    assert most == [1, 1, 1, 1]
+
+
 # What it shows
 
 
@@ -269,7 +289,7 @@ def test_the_command_serves_until_ctrl_c(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "serve", serve)
-    monkeypatch.setattr("kerasfer.cli.watching.threading.Event.wait", wait)
+    monkeypatch.setattr("kerasfer.cli.video.threading.Event.wait", wait)
     result = CliRunner().invoke(demo_command, ["runs/mine", "--port", "7861", "--faces", "none"])
     assert result.exit_code == 0
     assert result.stdout == "The page is at http://127.0.0.1:7861/; Ctrl-C stops it.\n"

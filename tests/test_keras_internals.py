@@ -56,7 +56,6 @@ def test_private_members_are_used_in_one_module_only():
         "callbacks.py",
         "distillation.py",
         "gradient_norms.py",
-        "gradients.py",
     }
     for path in sorted((ROOT / "kerasfer").rglob("*.py")):
         if path.name == "keras_internals.py" or path.name in waiting:

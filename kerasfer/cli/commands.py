@@ -12,7 +12,7 @@ from kerasfer.cli.recipes import recipe
 from kerasfer.cli.shared import Group
 from kerasfer.cli.tables import table
 from kerasfer.cli.training import evaluate, train
-from kerasfer.cli.watching import demo, video
+from kerasfer.cli.video import demo, video
 
 
 @click.group(cls=Group)

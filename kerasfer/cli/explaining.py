@@ -62,7 +62,7 @@ def explain(ctx, pictures, faces, margin, class_name, steps, output_dir, as_json
     run, pictures = separate_model(pictures)
     paths = find_pictures(pictures)
     prepare_keras(backend)
-    from kerasfer.explain.explaining import explain_pictures
+    from kerasfer.explain.pictures import explain_pictures
 
     records = []
     options = {"faces": faces, "margin": margin, "class_name": class_name, "steps": steps}

@@ -3,8 +3,7 @@
 import click
 
 from kerasfer.cli.shared import Group
-from kerasfer.errors import RecipeError
-from kerasfer.text import did_you_mean, percent
+from kerasfer.text import percent
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -18,24 +17,19 @@ def models(ctx):
       kerasfer models show NAME
     """
     if ctx.invoked_subcommand is None:
-        from kerasfer.models.pretrained import DEFAULT, PRETRAINED
+        from kerasfer.models.pretrained import DEFAULT, list_pretrained, read_facts
 
-        for name, model in PRETRAINED.items():
-            click.echo(_describe(name, model.facts, is_default=name == DEFAULT))
+        for name in list_pretrained():
+            click.echo(_describe(name, read_facts(name), is_default=name == DEFAULT))
 
 
 @models.command()
 @click.argument("name")
 def show(name):
     """Show the model card of the pretrained model NAME."""
-    from kerasfer.models.pretrained import PRETRAINED
+    from kerasfer.models.pretrained import read_card
 
-    if name not in PRETRAINED:
-        raise RecipeError(
-            f"Expected the name of a pretrained model ({', '.join(PRETRAINED)}). "
-            f"Received: {name!r}.{did_you_mean(name, PRETRAINED)}"
-        )
-    click.echo(PRETRAINED[name].card)
+    click.echo(read_card(name))
 
 
 def _describe(name, facts, is_default):

@@ -49,11 +49,11 @@ def predict(ctx, pictures, faces, margin, as_json, as_csv, annotate, backend):
     """
     if as_json and as_csv:
         raise click.UsageError("Choose one of --json and --csv.")
-    from kerasfer.predict.outputs import find_pictures, name_outputs
+    from kerasfer.predict.outputs import OutputNames, find_pictures
 
     run, pictures = separate_model(pictures)
     paths = find_pictures(pictures)
-    outputs = name_outputs(paths, annotate, ".annotated.png") if annotate else [None] * len(paths)
+    names = OutputNames(paths, annotate, ".annotated.png") if annotate else None
     prepare_keras(backend)
     from kerasfer import predict as predicting
 
@@ -62,9 +62,9 @@ def predict(ctx, pictures, faces, margin, as_json, as_csv, annotate, backend):
         os.makedirs(annotate, exist_ok=True)
     table = None if as_json or as_csv else _Table(paths)
     records = []
-    for path, output, found in zip(paths, outputs, predictor.stream(paths), strict=True):
-        if output and isinstance(found, list):
-            predicting.annotate(path, found, output)
+    for path, found in zip(paths, predictor.stream(paths), strict=True):
+        if names and isinstance(found, list):
+            predicting.annotate(path, found, names.take(path))
         records.append(predicting.to_record(click.format_filename(path), found))
         if table:
             table.print(records[-1])

@@ -12,8 +12,8 @@ from kerasfer.cli.shared import (
     set_option,
     summary,
 )
+from kerasfer.options import ListName, Split, Views
 from kerasfer.recipe import load_recipe
-from kerasfer.recipe.schema import Views
 from kerasfer.runs.folder import RunFolder
 from kerasfer.text import percent, printable
 
@@ -73,7 +73,7 @@ def train(recipe, overrides, data_dir, output_dir, backend, resume):
 @data_dir_option
 @click.option(
     "--split",
-    type=click.Choice(["test", "validation", "train"]),
+    type=click.Choice(get_args(Split)),
     help="Which of its pictures.  [default: test; all pictures of another dataset without a test "
     "split]",
 )
@@ -85,7 +85,7 @@ def train(recipe, overrides, data_dir, output_dir, backend, resume):
 @click.option(
     "--list",
     "list_name",
-    type=click.Choice(["occlusion", "pose30", "pose45"]),
+    type=click.Choice(get_args(ListName)),
     help="Only the pictures of this list: occluded faces, or turned by more than 30 or 45 degrees.",
 )
 @click.option(

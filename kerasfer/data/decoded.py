@@ -5,9 +5,11 @@ import threading
 
 import numpy as np
 
-from kerasfer.data.pictures import resize, shrink
+from kerasfer.data.pictures import picture_size, resize, shrink
 
 CACHE_BYTES = 512 * 1024**2
+LARGE = 1_000_000  # Pixels.
+LOOKED_AT = 20  # Pictures whose size is read.
 MARGIN = 2  # A picture is kept at twice the size of the input, so that rotated crops stay sharp.
 
 
@@ -68,3 +70,22 @@ class DecodedPictures:
         elif measured and min(height, width) >= 2 * self.shortest:
             picture = shrink(picture, self.shortest * max(height, width) / min(height, width))
         return picture, (picture.shape[1] / width, picture.shape[0] / height)
+
+
+def describe_large(samples):
+    """Yields a line with advice if the files of a dataset are large photographs.
+
+    Args:
+        samples: `Samples`.
+    """
+    if isinstance(samples.pictures, np.ndarray) or len(samples) == 0:
+        return
+    some = np.linspace(0, len(samples) - 1, LOOKED_AT).astype(int)
+    sizes = [picture_size(samples.pictures[index]) for index in np.unique(some)]
+    pixels = np.median([width * height for width, height in filter(None, sizes)] or [0])
+    if pixels >= LARGE:
+        yield (
+            f"The pictures have about {pixels / 1e6:.1f} megapixels, so the first epoch is slow; "
+            f"then up to {CACHE_BYTES >> 20} MiB of them are kept in memory. `kerasfer data "
+            "prepare` crops the faces once, for all runs."
+        )

@@ -178,7 +178,9 @@ def _open_without_waiting(path, flags):
 
 def _decode(file, box, shortest):
     with Image.open(file, formats=FORMATS) as image:
-        if shortest is not None and box is None and min(image.size) >= 2 * shortest:
+        size = image.size if box is None else box[2:]
+        shrinks = shortest is not None and min(size) >= 2 * shortest
+        if shrinks and box is None:
             scale = shortest / min(image.size)
             # Decodes a JPEG file at an eighth, a quarter or half of its size; elsewhere no effect.
             image.draft(None, tuple(round(side * scale) for side in image.size))
@@ -188,7 +190,7 @@ def _decode(file, box, shortest):
             _check_16_bit_colors(image)
         orientation = _orientation(image)
         picture = _to_rgb(image if box is None else image.crop(_corners(image, box)))
-        if shortest is not None and min(picture.size) >= 2 * shortest:
+        if shrinks and min(picture.size) > shortest:
             picture = _scaled(picture, shortest / min(picture.size))
         if orientation in UPRIGHT:
             picture = picture.transpose(UPRIGHT[orientation])

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import numpy as np
 
 from kerasfer.data.layout import FolderLayout
 from kerasfer.data.picture_files import Names, PictureFiles
 from kerasfer.data.pictures import read_picture
+from kerasfer.options import Split
 from kerasfer.text import printable
 
-SPLITS = ("train", "validation", "test")
+SPLITS = get_args(Split)
 WHOLE = "whole"  # Stands for the split of a dataset that has no splits.
 
 

@@ -7,17 +7,19 @@ import numpy as np
 
 from kerasfer.errors import DataError
 
+SMALL = 64  # Pixels of pictures that are decoded only to see whether they can be.
 STEP = 16  # Pictures between two reports of progress.
 BLOCK = 512  # Pictures in progress at a time, which bounds the memory.
 
 
-def scan(samples, function, *, workers=None, progress=None):
+def scan(samples, function, *, shortest=None, workers=None, progress=None):
     """Applies a function to every picture, in the samples' order.
 
     Args:
         samples: `Samples`.
         function: Takes a uint8 picture `(height, width)` or `(height, width, 3)`. It is called
             from several threads.
+        shortest: As for `kerasfer.data.pictures.read_picture`, to shrink large pictures.
         workers: int >= 1, the number of threads; `None` for the cores of the machine, at most 8.
         progress: Is called with the number of finished pictures, a few times per second or less.
 
@@ -34,7 +36,7 @@ def scan(samples, function, *, workers=None, progress=None):
 
     def decode(index):
         try:
-            return function(samples.picture(index))
+            return function(samples.picture(index, shortest))
         except DataError as error:
             return error
 
@@ -62,7 +64,7 @@ def leave_out_bad_pictures(samples, workers=1):
     """
     if isinstance(samples.pictures, np.ndarray):
         return samples, []
-    results = scan(samples, lambda picture: True, workers=max(1, workers))
+    results = scan(samples, lambda picture: True, shortest=SMALL, workers=max(1, workers))
     readable = np.fromiter((result is True for result in results), bool, len(samples))
     if not readable.any():
         raise DataError(

@@ -97,7 +97,7 @@ def read_rows(path, columns, remedy=REMEDY, *, optional=()):
         rows = csv.reader(file, skipinitialspace=True)
         header = [name.strip() for name in next(rows, ())]
         if missing := [name for name in columns if name not in header]:
-            found = ", ".join(header[:20])[:200] or "nothing"
+            found = " ".join(", ".join(header[:20])[:200].split()) or "nothing"
             raise DataError(
                 f"{printable(path)} must have the columns {', '.join(columns)}. "
                 f"Missing: {', '.join(missing)}. Found: {printable(found)}. {remedy}"

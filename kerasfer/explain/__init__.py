@@ -1,12 +1,11 @@
-"""Why a model says what it says: where it looks, which regions and which places count.
+"""Explains a model: where it looks, and which regions and positions count.
 
-`maps` computes, with what `gradients` has of each backend; `faithfulness` judges a map, `heat` and
-`figures` draw it, and `explaining` does it all for files of pictures.
+`maps` computes the maps from the gradients of `gradients`. `faithfulness` evaluates a map,
+`overlays` and `figures` draw it, and `pictures` applies all of this to picture files.
 """
 
 from kerasfer.explain.faithfulness import insertion_deletion
 from kerasfer.explain.gradients import NoFeatureMap
-from kerasfer.explain.heat import overlay
 from kerasfer.explain.maps import (
     Explanation,
     attention_of_regions,
@@ -16,6 +15,7 @@ from kerasfer.explain.maps import (
     position_pairs,
     shares_of_places,
 )
+from kerasfer.explain.overlays import overlay
 
 __all__ = [
     "Explanation",

@@ -41,7 +41,7 @@ def insertion_deletion(model, image, heat, class_index=None, *, steps=STEPS):
 
     Insertion begins with the picture heavily blurred, a Gaussian of a sixth of its side, and
     shows the pixels with the highest values first; deletion begins with the picture and paints
-    the same pixels over with the picture's mean colour. A map that finds what the model needs
+    the same pixels over with the picture's mean color. A map that finds what the model needs
     makes the probability rise early and fall early. Compare with `random_maps`.
 
     Args:

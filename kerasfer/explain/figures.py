@@ -6,8 +6,8 @@ from matplotlib.patches import Rectangle
 
 from kerasfer.data.pictures import resize
 from kerasfer.explain.gradients import NoFeatureMap, cut
-from kerasfer.explain.heat import overlay, overlay_signed
 from kerasfer.explain.maps import enlarge, heat_map, shares_of_places
+from kerasfer.explain.overlays import overlay, overlay_signed
 from kerasfer.plotting import BLUE, INK, ORANGE, SOFT_INK, save, style
 
 NUM_LINKS = 6  # strongest pairs of different places

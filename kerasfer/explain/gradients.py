@@ -1,4 +1,4 @@
-"""Where a model can be cut, so that its classes can be traced back to a feature map."""
+"""Divides a model at its last feature maps, and computes the gradients of its logits there."""
 
 import weakref
 
@@ -6,43 +6,44 @@ import keras
 import numpy as np
 from keras import ops
 
-# Each part adds nodes to the layers, and JAX compiles it: once a model is enough.
+from kerasfer.keras_internals import node_of, nodes_from_the_output, run_through_graph
+
+# Each part adds nodes to the layers, and JAX compiles it, so each is made once per model.
 _PARTS = weakref.WeakKeyDictionary()
 
 
 class NoFeatureMap(ValueError):
-    """A model cannot be shown at work: no feature map, or one of a single position."""
+    """The model has no spatial feature map to explain, or one of a single position."""
 
 
 class Cut:
-    """Cuts a model at its last feature maps: pictures → maps → logits.
+    """Divides a model at its last feature maps: pictures → maps → logits.
 
     Args:
-        model: a functional `keras.Model` that ends in `kerasfer.layers.ClassProbabilities`. Nested
-            models are taken as one layer each, unless what they return has a single position.
+        model: A functional `keras.Model` that ends in `kerasfer.layers.ClassProbabilities`. A
+            nested model counts as one layer, unless its output has a single position.
 
     Attributes:
-        front: `keras.Model`, pictures → list of feature maps.
-        back: `keras.Model`, list of feature maps → logits.
+        front: `keras.Model` from pictures to a list of feature maps.
+        back: `keras.Model` from a list of feature maps to logits.
 
     Raises:
-        NoFeatureMap: there is none, the logits depend on more than the last ones, or the model on
-            more than pictures.
+        NoFeatureMap: If there is no feature map, if the logits depend on more than the last ones,
+            or if the model has inputs other than pictures.
     """
 
     def __init__(self, model):
-        model = getattr(model, "_functional", model)  # what a Sequential holds
+        model = _functional(model)
         if len(model.inputs) != 1:
-            raise NoFeatureMap(f"The model {model.name} takes more than pictures.")
+            raise NoFeatureMap(f"The model {model.name} has inputs other than pictures.")
         if any(_is_pooled_away(layer) for layer in model.layers):
-            outputs = model._run_through_graph(model.inputs, call_fn=_call_opened)
+            outputs = run_through_graph(model, model.inputs, _call_opened)
             model = keras.Model(model.inputs, outputs)
         maps = _last_maps(model)
-        history = model.outputs[0]._keras_history
-        # Not the last layer's `input`: opened, the layer is in two graphs.
-        logits = history.operation._inbound_nodes[history.node_index].input_tensors[0]
+        # Not the last layer's `input`: the layer may be in two graphs.
+        logits = node_of(model.outputs[0]).input_tensors[0]
         if not maps:
-            raise NoFeatureMap(f"The model {model.name} has no feature map of several positions.")
+            raise NoFeatureMap(f"The model {model.name} has no spatial feature map to explain.")
         try:
             self.front = keras.Model(model.inputs, maps)
             self.back = keras.Model(maps, logits)
@@ -53,51 +54,51 @@ class Cut:
         self._gradients = _GRADIENTS[keras.backend.backend()](self.back)
 
     def maps(self, images):
-        """Computes the feature maps of pictures, float32 `(n, S, S, 3)`: a list of tensors."""
-        return [ops.convert_to_tensor(each) for each in run(self.front, images)]
+        """Computes the feature maps of pictures, float32 `(n, S, S, 3)`, as a list of tensors."""
+        return [ops.convert_to_tensor(each) for each in compute(self.front, images)]
 
     def gradients(self, maps, class_index=None):
-        """Computes how the logits of one class a picture change with the feature maps.
+        """Computes the gradients of one logit per picture with respect to the feature maps.
 
         Args:
-            maps: list of tensors, as `maps` returns them for n pictures.
-            class_index: int, or int `(n,)`; None for the most probable class of each.
+            maps: List of tensors, as `maps` returns them for n pictures.
+            class_index: int, or int `(n,)`. `None` selects the most probable class of each.
 
         Returns:
-            float32 NumPy arrays, shaped as the maps.
+            A list of float32 NumPy arrays with the shapes of the maps.
         """
         num_classes = self.back.outputs[0].shape[-1]
         if class_index is None:
             class_index = to_numpy(self.back(maps, training=False)).argmax(axis=1)
         chosen = np.eye(num_classes, dtype="float32")[np.asarray(class_index)]
         if chosen.ndim == 1:
-            chosen = chosen[None]  # of all pictures
+            chosen = chosen[None]  # The same class for all pictures.
         gradients = self._gradients(maps, ops.convert_to_tensor(chosen))
         return [to_numpy(gradient) for gradient in gradients]
 
 
 def cut(model):
-    """Returns the `Cut` of a model, made once."""
+    """Returns the `Cut` of a model, which is made once."""
     return once(model, "cut", lambda: Cut(model))
 
 
 def part(model, name, outputs):
-    """Returns the part of a model from its inputs to what `outputs()` returns, made once."""
+    """Returns the part of a model from its inputs to `outputs()`, which is made once."""
     return once(model, name, lambda: keras.Model(model.inputs, outputs()))
 
 
 def once(model, name, make):
-    """Returns what `make()` makes of a model, made once as long as the model lives."""
+    """Returns the value of `make()`, which is computed once in the lifetime of a model."""
     parts = _PARTS.setdefault(model, {})
     if name not in parts:
         parts[name] = make()
     return parts[name]
 
 
-def run(model, images):
-    """Computes the outputs of a model for pictures, a list, in whatever way is fastest once."""
+def compute(model, images):
+    """Computes the list of a model's outputs for pictures, in the way that is fastest once."""
     images = np.asarray(images, "float32")
-    if keras.backend.backend() == "tensorflow":  # which would first trace a graph
+    if keras.backend.backend() == "tensorflow":  # `predict_on_batch` would first trace a graph.
         outputs = model([ops.convert_to_tensor(images)], training=False)
     else:
         outputs = model.predict_on_batch([images])
@@ -109,7 +110,7 @@ def to_numpy(tensor):
 
 
 def _score(logits, chosen):
-    # At inference no picture touches another: the gradient of the sum is that of each.
+    # At inference pictures are independent, so the gradient of the sum contains that of each.
     return ops.sum(ops.cast(logits, "float32") * chosen)
 
 
@@ -154,23 +155,22 @@ def _torch(back):
     return gradients
 
 
-# Keras has no gradient of its own that all backends share.
+# Keras has no gradient function that works on all backends.
 _GRADIENTS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
 
 
 def _last_maps(model):
-    """Lists the feature maps on which no other depends."""
-    maps, above = [], set()  # above: tensors that a later map was made from
-    for depth in sorted(model._nodes_by_depth):  # from the output to the input
-        for node in model._nodes_by_depth[depth]:
-            if node.is_input:
+    """Lists the feature maps on which no other feature map depends."""
+    maps, used = [], set()  # used: tensors from which a later map is computed
+    for node in nodes_from_the_output(model):
+        if node.is_input:
+            continue
+        if not any(id(tensor) in used for tensor in node.output_tensors):
+            found = [tensor for tensor in node.output_tensors if _is_map(tensor.shape)]
+            maps += found
+            if not found:
                 continue
-            if not any(id(tensor) in above for tensor in node.output_tensors):
-                found = [tensor for tensor in node.output_tensors if _is_map(tensor.shape)]
-                maps += found
-                if not found:
-                    continue
-            above |= {id(tensor) for tensor in node.input_tensors}
+        used |= {id(tensor) for tensor in node.input_tensors}
     return maps
 
 
@@ -179,15 +179,20 @@ def _is_map(shape):
 
 
 def _is_pooled_away(layer):
-    """Whether a nested model returns (batch, 1, 1, channels): where was it seen, inside?"""
+    """Whether a layer is a nested model whose output is (batch, 1, 1, channels)."""
     return isinstance(layer, keras.Model) and any(
         tuple(tensor.shape[1:3]) == (1, 1) and len(tensor.shape) == 4 for tensor in layer.outputs
     )
 
 
 def _call_opened(layer, *args, **kwargs):
-    """Calls a layer; of a nested model, its layers one by one."""
+    """Calls a layer. A nested model is replaced by its layers."""
     if not isinstance(layer, keras.Model):
         return layer(*args, **kwargs)
-    inner = getattr(layer, "_functional", layer)
-    return inner._run_through_graph(args[0], call_fn=_call_opened)
+    return run_through_graph(_functional(layer), args[0], _call_opened)
+
+
+def _functional(model):
+    return (
+        keras.Model(model.inputs, model.outputs) if isinstance(model, keras.Sequential) else model
+    )

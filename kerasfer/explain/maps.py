@@ -11,7 +11,7 @@ from PIL import Image
 
 from kerasfer.errors import RunError
 from kerasfer.explain.faithfulness import Faithfulness, insertion_deletion, random_maps
-from kerasfer.explain.gradients import cut, part, run, to_numpy
+from kerasfer.explain.gradients import compute, cut, part, to_numpy
 from kerasfer.layers import BilinearPool, Covariance, RegionCrops, SPDAttention
 
 BATCH = 16  # pictures differentiated at once
@@ -196,7 +196,7 @@ def attention_of_regions(model, images):
     regions = part(model, "regions", lambda: attention.input)
     scores = []
     for start in range(0, len(images), BATCH):
-        inputs = run(regions, images[start : start + BATCH])
+        inputs = compute(regions, images[start : start + BATCH])
         inputs = [ops.convert_to_tensor(each) for each in inputs]
         scores.append(to_numpy(attention(inputs, return_attention_scores=True)[1]))
     return np.concatenate(scores), region_boxes(model)
@@ -257,7 +257,7 @@ def position_pairs(model, images, class_index=None):
     pairs = []
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
-        outputs = [to_numpy(output) for output in run(front, batch)]
+        outputs = [to_numpy(output) for output in compute(front, batch)]
         for i, (*seen, pooled, logits) in enumerate(zip(*outputs, strict=True), start):
             a, b = (_rows(each, pool.data_format) for each in (seen[0], seen[-1]))
             matrix = a.T @ b

@@ -8,6 +8,7 @@ from kerasfer.layers.bimap import BiMap, Stiefel
 from kerasfer.layers.class_probabilities import ClassProbabilities
 from kerasfer.layers.covariance import Covariance, SPDProject
 from kerasfer.layers.crops import RegionCrops
+from kerasfer.layers.spd_batch_normalization import SPDBatchNormalization
 from kerasfer.layers.spectral import ExpEig, LogEig, ReEig
 from kerasfer.layers.vech import Unvech, Vech
 
@@ -23,6 +24,7 @@ __all__ = [
     "ReEig",
     "RegionCrops",
     "SPDAttention",
+    "SPDBatchNormalization",
     "SPDProject",
     "Stiefel",
     "Unvech",

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import keras
 from keras import ops
 
@@ -11,6 +13,7 @@ from kerasfer.layers.feature_maps import (
 )
 from kerasfer.layers.inputs import as_float
 from kerasfer.layers.spd_layer import SPDLayer
+from kerasfer.options import Axis
 
 
 @keras.saving.register_keras_serializable(package="kerasfer")
@@ -43,7 +46,7 @@ class Covariance(SPDLayer):
 
     def __init__(self, axis="spatial", data_format=None, **kwargs):
         super().__init__(**kwargs)
-        if axis not in ("spatial", "channel"):
+        if axis not in get_args(Axis):
             raise ValueError(f"`axis` must be 'spatial' or 'channel'. Received: axis={axis!r}.")
         self.axis = axis
         self.data_format = standardize_data_format(data_format)

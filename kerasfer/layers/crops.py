@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import keras
 import numpy as np
@@ -6,6 +7,7 @@ from keras import ops
 
 from kerasfer.layers.feature_maps import standardize_data_format
 from kerasfer.layers.inputs import as_float, as_pictures, picture_dtype
+from kerasfer.options import CropMode
 
 FIXED = ("top left", "top right", "bottom left", "bottom right", "center")
 
@@ -49,7 +51,7 @@ class RegionCrops(keras.layers.Layer):
 
     def __init__(self, crops=5, mode="random", area=0.75, seed=None, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        if mode not in ("random", "fixed", "landmarks"):
+        if mode not in get_args(CropMode):
             raise ValueError(
                 f"`mode` must be 'random', 'fixed' or 'landmarks'. Received: mode={mode!r}."
             )

@@ -11,8 +11,8 @@ class _Spectral(SPDLayer):
         super().__init__(**kwargs)
         linalg.check_method(method)
         self.method = method
-        # Keras' jit_compile="auto" asks this. XLA makes TensorFlow's eigendecomposition 18 times
-        # slower; JAX without its compiler would run op by op, and torch is not compiled anyway.
+        # Keras reads this for jit_compile="auto". XLA makes TensorFlow's eigendecomposition slower
+        # by a factor of 18 and less accurate. JAX would run op by op without its compiler.
         self.supports_jit = method == "matmul" or keras.backend.backend() != "tensorflow"
 
     def build(self, input_shape):
@@ -29,8 +29,8 @@ class _Spectral(SPDLayer):
 class ReEig(_Spectral):
     """Raises the eigenvalues of symmetric matrices to at least `epsilon`: U max(εI, Σ) Uᵀ.
 
-    It is the ReLU of SPD networks. Before a `LogEig`, give `epsilon` to that layer instead: the
-    two then share one eigendecomposition.
+    It is the ReLU of SPD networks. Before a `LogEig`, pass `epsilon` to that layer instead, so that
+    both share one eigendecomposition.
 
     Args:
         epsilon: Positive float, the smallest eigenvalue of the output.
@@ -43,7 +43,9 @@ class ReEig(_Spectral):
         The same; float32.
 
     Example:
-        >>> ReEig(1e-4)(spd)
+        >>> from keras import ops
+        >>> float(ReEig(0.5)(ops.zeros((1, 2, 2)))[0, 0, 0])
+        0.5
 
     Source: Huang and Van Gool, AAAI 2017; Du et al. 2022, equation (6).
     """
@@ -61,11 +63,11 @@ class ReEig(_Spectral):
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class LogEig(_Spectral):
-    """Takes the matrix logarithm of SPD matrices: from the manifold to a flat space.
+    """Computes the matrix logarithm of SPD matrices, which maps them to a vector space.
 
     Args:
-        epsilon: Positive float: eigenvalues are raised to it first, as by `ReEig(epsilon)`, but
-            in the same eigendecomposition. `None` raises none; inputs must be definite then.
+        epsilon: Positive float. Eigenvalues are raised to it first, as by `ReEig(epsilon)`, in the
+            same eigendecomposition. If `None`, the inputs must be positive definite.
         logreg_weight: Weight of the log-eigenvalue penalty that is added to the loss, the mean
             over all matrices. It keeps the eigenvalues where the logarithm's gradient neither
             vanishes nor explodes. 0 adds none.
@@ -79,7 +81,10 @@ class LogEig(_Spectral):
         The same; float32.
 
     Example:
-        >>> LogEig(epsilon=1e-4)(spd)
+        >>> from keras import ops
+        >>> log = LogEig(epsilon=1e-4)(2.0 * ops.eye(3)[None])
+        >>> float(log[0, 0, 0])  # log(2)
+        0.693147...
 
     Source: Huang and Van Gool, AAAI 2017; Du et al. 2022, equations (7), (8) and (10).
     """
@@ -116,7 +121,7 @@ class LogEig(_Spectral):
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class ExpEig(_Spectral):
-    """Takes the matrix exponential of symmetric matrices: the way back from `LogEig`.
+    """Computes the matrix exponential of symmetric matrices, the inverse of `LogEig`.
 
     Args:
         method: `"eigh"`, or `"matmul"` for targets without an eigendecomposition.
@@ -128,7 +133,9 @@ class ExpEig(_Spectral):
         The same, positive definite; float32.
 
     Example:
-        >>> ExpEig()(LogEig()(spd))  # spd again
+        >>> from keras import ops
+        >>> spd = 2.0 * ops.eye(3)[None]
+        >>> again = ExpEig()(LogEig()(spd))  # equal to spd
     """
 
     def call(self, inputs):

@@ -1,11 +1,12 @@
-"""All numerics on symmetric positive definite (SPD) matrices, on `keras.ops`, for every backend.
+"""Numerics on symmetric positive definite (SPD) matrices, on `keras.ops`, for every backend.
 
-A function of a symmetric matrix acts on its eigenvalues: f(X) = U f(Σ) Uᵀ. Each one here comes in
-two forms behind `method`: `"eigh"`, one eigendecomposition with an exact gradient, and `"matmul"`,
-matrix products only, for phones, ONNX and XLA.
+A function of a symmetric matrix acts on its eigenvalues: f(X) = U f(Σ) Uᵀ. Each function has two
+forms, chosen by `method`: `"eigh"`, one eigendecomposition with exact first and second derivatives,
+and `"matmul"`, matrix products only, for phones, ONNX and XLA. Both are accurate when compiled by
+XLA, except that TensorFlow's own XLA solver makes `"eigh"` slow and accurate to 1e-3 only.
 
-float16 and bfloat16 are computed in float32; float64 stays float64, but for torch, where Keras' own
-operations on it end in float32.
+float16 and bfloat16 are computed in float32. float64 stays float64, except on torch, where Keras'
+own operations on it end in float32.
 """
 
 from kerasfer.linalg.matrices import (
@@ -19,6 +20,7 @@ from kerasfer.linalg.matrices import (
     vech,
     vech_side,
 )
+from kerasfer.linalg.means import METRICS, check_metric, congruence, geodesic, powm, spd_mean
 from kerasfer.linalg.spectral import (
     METHODS,
     PENALTY_FORMS,
@@ -34,22 +36,28 @@ from kerasfer.linalg.stiefel import on_stiefel, retract
 
 __all__ = [
     "METHODS",
+    "METRICS",
     "PENALTY_FORMS",
     "as_float",
     "check_method",
+    "check_metric",
     "check_penalty_form",
     "check_square",
+    "congruence",
     "covariance",
     "expm",
+    "geodesic",
     "l2_normalize",
     "log_eigenvalue_penalty",
     "logm",
     "on_stiefel",
+    "powm",
     "rectified_logm",
     "rectify",
     "retract",
     "shrink",
     "signed_sqrt",
+    "spd_mean",
     "unvech",
     "vech",
     "vech_side",

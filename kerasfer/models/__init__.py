@@ -5,7 +5,6 @@ A new model is a file with a function `(class_names, image_size, **options)` tha
 """
 
 import inspect
-from importlib import import_module
 
 from kerasfer.errors import RecipeError
 from kerasfer.models.options import (
@@ -46,14 +45,18 @@ MODELS = {
     "vgg19": Registered("kerasfer.models.baselines.vgg19", Network),
 }
 
-__all__ = ["MODELS", "build_model", "make_backbone", "register_model", *MODELS]
+# Functions that build something else than a classifier of pictures, which recipes cannot name.
+BUILDERS = {
+    "make_backbone": Registered("kerasfer.models.backbones.make_backbone"),
+    "spdnet": Registered("kerasfer.models.spd_network.spdnet"),
+}
+
+__all__ = ["MODELS", "build_model", "register_model", *BUILDERS, *MODELS]
 
 
 def __getattr__(name):
-    if name == "make_backbone":
-        return import_module("kerasfer.models.backbones").make_backbone
-    if name in MODELS:
-        return function_of(MODELS[name])
+    if name in BUILDERS or name in MODELS:
+        return function_of((BUILDERS | MODELS)[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

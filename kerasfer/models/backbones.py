@@ -3,7 +3,7 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import keras
 
@@ -11,6 +11,7 @@ from kerasfer.errors import RunError
 from kerasfer.layers import FusedBatchNormalization
 from kerasfer.models.downloads import cached_if_offline
 from kerasfer.models.networks import NETWORKS, TORCH, make_network
+from kerasfer.models.options import Stage
 
 
 class Stem(NamedTuple):
@@ -27,7 +28,7 @@ class Stem(NamedTuple):
 
 
 STEMS = {"imagenet": Stem(7, 2, True), "half": Stem(3, 2, False), "small": Stem(3, 1, False)}
-STAGES = ("P2", "P3", "P4", "P5")
+STAGES = get_args(Stage)
 
 # Block counts, and the timm checkpoint with torchvision's ImageNet weights.
 RESNETS = {

@@ -32,7 +32,7 @@ def load_model(path, landmarks=False):
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split("\n\n")[0].split())
         raise RunError(f"{path} cannot be loaded as a Keras model: {reason}") from error
-    if not hasattr(model, "layers") or not hasattr(model.layers[-1], "class_names"):
+    if not getattr(model, "layers", None) or not hasattr(model.layers[-1], "class_names"):
         raise RunError(
             f"{path} does not know its classes: its last layer must be a "
             "kerasfer.layers.ClassProbabilities, as in kerasfer's own models."

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from kerasfer.options import Section
+from kerasfer.options import Axis, CropMode, Method, PenaltyForm, Section
 
 Backbone = Literal[
     "alexnet",
@@ -25,10 +25,6 @@ Backbone = Literal[
 ]
 Stem = Literal["imagenet", "half", "small"]
 Stage = Literal["P2", "P3", "P4", "P5"]
-CropMode = Literal["random", "fixed", "landmarks"]
-Axis = Literal["spatial", "channel"]
-Method = Literal["eigh", "matmul"]
-PenaltyForm = Literal["squared", "linear"]
 
 
 class Head(Section):

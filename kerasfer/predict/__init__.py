@@ -1,5 +1,6 @@
 """Finds the faces in pictures and says what they show."""
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,7 +90,7 @@ class Predictor:
         """Classifies the faces of pictures.
 
         Args:
-            pictures: sequence of paths, or of uint8 RGB arrays `(height, width, 3)`.
+            pictures: Sequence of paths, PIL pictures or uint8 RGB arrays `(height, width, 3)`.
 
         Returns:
             For each picture a list of `FacePrediction`, the largest face first; empty where no
@@ -98,6 +99,13 @@ class Predictor:
         Raises:
             DataError: a picture cannot be read; the message names it.
         """
+        if isinstance(pictures, (str, os.PathLike, Image.Image, np.ndarray)) and (
+            not isinstance(pictures, np.ndarray) or pictures.ndim < 4
+        ):
+            raise ValueError(
+                "`pictures` must be a sequence of pictures. Received: a single one, of the type "
+                f"{type(pictures).__name__}. Pass it in a list: predictor([picture])."
+            )
         results = []
         for result in self.stream(pictures):
             if isinstance(result, DataError):
@@ -227,6 +235,13 @@ def as_picture(picture):
         DataError: the file cannot be read.
         ValueError: the array is none of a picture.
     """
+    if picture is None:
+        raise ValueError(
+            "Pictures must be paths, PIL pictures or arrays. Received: None, which cv2.imread "
+            "returns for a file that it cannot read. Pass the path of the file instead."
+        )
+    if isinstance(picture, Image.Image):
+        picture = np.asarray(picture.convert("RGB"))
     if not isinstance(picture, np.ndarray):
         return read_picture(picture, remedy="Replace or remove the file.")
     if (

@@ -1,4 +1,4 @@
-"""Writes into a picture which faces it shows and what they express."""
+"""Draws the predictions for the faces of a picture into a copy of it."""
 
 import functools
 
@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 from kerasfer.plotting import BLUE, CJK_FONTS, INK
 from kerasfer.text import percent
 
-SHOWN = 3  # bars below a face; the other classes are less probable
-NARROWEST = 64  # pixels; below this width a box has no bars
-SMALLEST = 320  # pixels; a ready crop is enlarged to it, to be seen at all
+SHOWN = 3  # Bars below a face, for the most probable classes.
+NARROWEST = 64  # Pixels. Narrower boxes have no bars.
+SMALLEST = 320  # Pixels. Smaller ready crops are enlarged to this side.
 PAPER, TRACK = "#ffffff", "#e4e9ee"
 BAR, PANEL = (138, 190, 232, 255), (255, 255, 255, 205)
 
@@ -19,15 +19,15 @@ BAR, PANEL = (138, 190, 232, 255), (255, 255, 255, 205)
 def draw(picture, predictions):
     """Draws boxes, labels and the bars of the most probable classes into a copy of a picture.
 
-    Bars that would hide another face are left out. A ready crop, which has no box, is enlarged
-    where it is small, and has the bars of all classes at its side.
+    Bars that would hide another face are omitted. A ready crop has no box. It is enlarged if it is
+    small, and the bars of all classes are drawn to the right of it.
 
     Args:
         picture: uint8 RGB `(height, width, 3)`.
-        predictions: list of `kerasfer.predict.FacePrediction`. Bars need its `class_names`.
+        predictions: List of `kerasfer.predict.FacePrediction`. Bars need its `class_names`.
 
     Returns:
-        uint8 RGB, of the picture's shape but for ready crops.
+        uint8 RGB with the shape of the picture, except for ready crops.
 
     Example:
 
@@ -37,12 +37,12 @@ def draw(picture, predictions):
     >>> draw(np.zeros((160, 160, 3), "uint8"), [happy]).shape
     (160, 160, 3)
     """
-    image = Image.fromarray(picture)  # a copy, since the next line draws
+    image = Image.fromarray(picture)  # A copy, which is drawn on.
     image = image if image.mode == "RGB" else image.convert("RGB")
     boxed = [one for one in predictions if one.face is not None]
     for one in boxed:
         _draw_bars(image, one, [other.face.box for other in boxed if other is not one])
-    for one in boxed:  # the labels last: a neighbour's bars must not hide them
+    for one in boxed:  # Labels are drawn last, so that no bars hide them.
         _draw_box(image, one)
     for one in predictions:
         if one.face is None:
@@ -50,10 +50,10 @@ def draw(picture, predictions):
     return np.asarray(image)
 
 
-def enlarge(picture, side):
-    """Enlarges a uint8 picture smoothly until its longer side has `side` pixels, if it has less."""
+def upscale(picture, longest):
+    """Enlarges a uint8 picture to a longest side of `longest` pixels, if it has fewer."""
     height, width = picture.shape[:2]
-    scale = side / max(height, width)
+    scale = longest / max(height, width)
     if scale <= 1:
         return picture
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -76,7 +76,7 @@ def _draw_box(image, prediction):
 
 
 def _draw_bars(image, prediction, others):
-    """Draws bars below a face, unless they would hide another, or there is too little room."""
+    """Draws bars below a face, unless they would hide another face or the box is too narrow."""
     x, y, width, height = prediction.face.box
     if width < NARROWEST or not prediction.class_names:
         return
@@ -101,8 +101,8 @@ def _draw_bars(image, prediction, others):
 
 
 def _beside(image, prediction):
-    """Sets the bars of all classes at the right of a ready crop."""
-    image = Image.fromarray(enlarge(np.asarray(image), SMALLEST))
+    """Draws the bars of all classes to the right of a ready crop."""
+    image = Image.fromarray(upscale(np.asarray(image), SMALLEST))
     height = max(image.height, SMALLEST)
     page = Image.new("RGB", (image.width + height, height), PAPER)
     page.paste(image, (0, (height - image.height) // 2))
@@ -141,7 +141,7 @@ def _text_size(image, width):
 
 
 def _shorten(pen, text, font, width):
-    """Cuts a text that is wider than `width` pixels."""
+    """Shortens a text that is wider than `width` pixels."""
     if pen.textlength(text, font) <= width:
         return text
     while text and pen.textlength(text + "…", font) > width:

@@ -1,4 +1,4 @@
-"""From what a user names, files, folders and patterns, to pictures; and names for what is made."""
+"""Finds the pictures that a user names, and names the output files."""
 
 import glob
 from pathlib import Path
@@ -10,18 +10,18 @@ from kerasfer.errors import DataError
 def find_pictures(names):
     """Lists the pictures that files, folders and patterns name, each once, in the given order.
 
-    A file is taken whatever its suffix; of a folder and of what a pattern matches, the pictures.
-    Folders below a folder are left out; the pattern `folder/**/*` takes them in.
+    A file is listed whatever its suffix is. Of a folder, and of the matches of a pattern, only
+    pictures are listed. Subfolders are not searched; use the pattern `folder/**/*` for that.
 
     Args:
-        names: sequence of strings or paths. Patterns, which a shell may have left as they are, hold
-            `*`, `?`, `[...]` or `**`.
+        names: Sequence of strings or paths. Patterns contain `*`, `?`, `[...]` or `**`.
 
     Returns:
         A list of `Path`.
 
     Raises:
-        DataError: something does not exist, a folder holds no picture, or a pattern matches none.
+        DataError: If a file does not exist, a folder contains no picture, or a pattern matches
+            none.
 
     Example:
 
@@ -50,39 +50,46 @@ def find_pictures(names):
     return list(found)
 
 
-def name_outputs(pictures, folder, ending):
-    """Names a file for each picture: `folder/<its stem><ending>`.
+class OutputNames:
+    """Names output files `folder/<stem of the picture><ending>`, each name once.
 
-    Pictures of the same name get numbers, and no name is one of the pictures'.
+    Pictures with the same stem get numbers. No name is the path of one of the pictures.
 
     Args:
-        pictures: list of paths.
-        folder: where the files will be written.
-        ending: such as `".annotated.png"`.
-
-    Returns:
-        A list of `Path`, all different.
+        pictures: List of paths, which are never used as names.
+        folder: The folder of the output files.
+        ending: The end of each name, such as `".annotated.png"`.
 
     Example:
 
-    >>> [path.name for path in name_outputs(["a/1.jpg", "b/1.jpg"], "out", ".annotated.png")]
+    >>> names = OutputNames(["a/1.jpg", "b/1.jpg"], "out", ".annotated.png")
+    >>> [names.take(path).name for path in ("a/1.jpg", "b/1.jpg")]
     ['1.annotated.png', '1_2.annotated.png']
     """
-    taken = {Path(picture).resolve() for picture in pictures}
-    outputs = []
-    for picture in pictures:
-        stem, number = Path(picture).stem, 1
-        output = Path(folder) / f"{stem}{ending}"
-        while output.resolve() in taken:
+
+    def __init__(self, pictures, folder, ending):
+        self.folder = Path(folder)
+        self.ending = ending
+        self._taken = {Path(picture).resolve() for picture in pictures}
+
+    def take(self, picture, face=1):
+        """Returns an unused path for the output of a picture, or of one of its faces.
+
+        Args:
+            picture: The path of the picture.
+            face: The number of the face. From 2 on it becomes part of the name, as `.face2`.
+        """
+        stem, number = Path(picture).stem + (f".face{face}" if face > 1 else ""), 1
+        output = self.folder / f"{stem}{self.ending}"
+        while output.resolve() in self._taken:
             number += 1
-            output = Path(folder) / f"{stem}_{number}{ending}"
-        taken.add(output.resolve())
-        outputs.append(output)
-    return outputs
+            output = self.folder / f"{stem}_{number}{self.ending}"
+        self._taken.add(output.resolve())
+        return output
 
 
 def _what_is_missing(path, matches):
     if not glob.has_magic(str(path)):
         return f"Expected a picture, a folder or a pattern. Received: {path}, which does not exist."
-    what = "only files that are no pictures" if matches else "nothing"
+    what = "only files that are not pictures" if matches else "nothing"
     return f"The pattern {path} matches {what}: expected names that end in {', '.join(SUFFIXES)}."

@@ -53,7 +53,8 @@ class Runtime:
         """Predicts float32 `(n, num_classes)` of RGB `(n, image_size, image_size, 3)` in [0, 255].
 
         Raises:
-            ValueError: Where the pictures have another shape.
+            ValueError: If the pictures have another shape.
+            RunError: If the model does not return finite probabilities, one for each class.
         """
         images = np.ascontiguousarray(images, dtype="float32")
         expected = (self.image_size, self.image_size, 3)
@@ -64,7 +65,23 @@ class Runtime:
             )
         if len(images) == 0:
             return np.zeros((0, len(self.class_names)), dtype="float32")
-        return np.asarray(self._predict(images), dtype="float32")
+        probabilities = np.asarray(self._predict(images), dtype="float32")
+        self._check(probabilities, len(images))
+        return probabilities
+
+    def _check(self, probabilities, num_images):
+        expected = (num_images, len(self.class_names))
+        if probabilities.shape != expected:
+            raise RunError(
+                f"{self.path} must return probabilities of the shape {expected}, one for each of "
+                f"its classes. Received: {probabilities.shape}. The file is damaged: export or "
+                "train the model again."
+            )
+        if not (np.isfinite(probabilities).all() and (abs(probabilities.sum(1) - 1) < 0.02).all()):
+            raise RunError(
+                f"{self.path} returns values that are not probabilities, such as NaN. The file is "
+                "damaged, or the training diverged: export or train the model again."
+            )
 
 
 def load_runtime(path, *, threads=None):
@@ -132,7 +149,13 @@ def _keras(path, threads):
         with lock:
             return model.predict_on_batch(images)
 
-    names, size = model.layers[-1].class_names, model.input_shape[1]
+    names, shape = model.layers[-1].class_names, model.input_shape
+    if len(shape) != 4 or shape[3] != 3 or shape[1] is None or shape[1] != shape[2]:
+        raise RunError(
+            f"{path} must take square RGB pictures of a fixed size, (None, size, size, 3). "
+            f"Received: {shape}."
+        )
+    size = shape[1]
     return Runtime("keras", path, names, size, predict, model)
 
 
@@ -196,7 +219,11 @@ def _read(path, read):
     try:
         metadata = json.loads(read())
         class_names, image_size = metadata["class_names"], metadata["image_size"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        if not (isinstance(class_names, list) and all(isinstance(n, str) for n in class_names)):
+            raise ValueError("`class_names` must be a list of strings")
+        if image_size is not None and (type(image_size) is not int or not 8 <= image_size <= 4096):
+            raise ValueError("`image_size` must be an integer from 8 to 4096")
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile) as error:
         raise RunError(
             f"{path} does not know its classes and its pictures' size: expected what `kerasfer "
             "export` wrote. Export the model again."

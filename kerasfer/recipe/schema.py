@@ -14,11 +14,10 @@ from pydantic import Field, model_validator
 
 from kerasfer.data import DATASETS
 from kerasfer.models import MODELS
-from kerasfer.options import Backend, Precision, Protocol, Section, Views
+from kerasfer.options import Backend, Paper, Precision, Protocol, Section, Views
 from kerasfer.recipe import checks
 from kerasfer.recipe.sections import ByName
 
-Paper = Literal["obsr", "spd_attention"]
 Epochs = Annotated[int, Field(le=1_000_000)]
 
 
@@ -280,6 +279,14 @@ class Recipe(Section):
         checks.check_stages(self.train, self.optimizer)
         checks.check_landmarks(self.data, self.model, self.distill)
         return self
+
+    def __reduce__(self):
+        # The classes of the sections are assembled at run time, so pickle cannot name them.
+        return _restore, (self.model_dump(exclude_none=True),)
+
+
+def _restore(values):
+    return Recipe.model_validate(values, context={"any_model": True})
 
 
 def recipe_schema():

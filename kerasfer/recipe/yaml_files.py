@@ -14,10 +14,12 @@ import yaml
 
 from kerasfer.errors import RecipeError
 from kerasfer.recipe.messages import escaped, show
+from kerasfer.recipe.shipped import names
 
 MOST_BYTES = 200_000  # of a file
 MOST_VALUES = 20_000  # of a file, each alias counted as what it stands for
 DEEPEST = 20  # levels of nesting
+SHIPPED_FOLDERS = {"recipe": "", "table": "tables"}
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
 _TAG = "tag:yaml.org,2002:"
 
@@ -140,20 +142,22 @@ def dump_yaml(values):
 
 def missing(path, kind="recipe"):
     """Says that a file does not exist, and which ones do."""
-    folder = Path(path).parent
+    folder, stem = Path(path).parent, Path(path).stem
+    shipped = names(SHIPPED_FOLDERS[kind])
+    hint = f" kerasfer comes with a {kind} of that name: {stem}." if stem in shipped else ""
     try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith((".yaml", ".yml")))
+        files = sorted(name for name in os.listdir(folder) if name.endswith((".yaml", ".yml")))
     except OSError:
         return (
             f"There is no {kind} {escaped(path)}: the folder {escaped(folder)} does not exist "
-            "or cannot be read."
+            f"or cannot be read.{hint}"
         )
-    close = [name for name in names if Path(name).stem == Path(path).name]
-    if close or (close := get_close_matches(Path(path).name, names)):
+    close = [name for name in files if Path(name).stem == Path(path).name]
+    if close or (close := get_close_matches(Path(path).name, files)):
         suggestion = " or ".join(map(escaped, close))
         return f"There is no {kind} {escaped(path)}. Did you mean {suggestion}?"
-    listed = ", ".join(map(escaped, names[:20])) or f"no {kind} at all"
-    return f"There is no {kind} {escaped(path)}. In that folder: {listed}."
+    listed = ", ".join(map(escaped, files[:20])) or f"no {kind} at all"
+    return f"There is no {kind} {escaped(path)}. In that folder: {listed}.{hint}"
 
 
 def _read_text(path, kind):

@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from kerasfer.errors import RecipeError
-from kerasfer.options import Section
+from kerasfer.options import ListName, Paper, Section
 from kerasfer.recipe import load_recipe, parse_file
 from kerasfer.recipe.differences import differences
 from kerasfer.recipe.schema import MODEL, Recipe
@@ -41,7 +41,7 @@ class Column(Part):
     changes: list[str] = Field(
         [], alias="set", description="Changes of the recipe, such as data.protocol=frames."
     )
-    list_name: Literal["occlusion", "pose30", "pose45"] | None = Field(
+    list_name: ListName | None = Field(
         None, alias="list", description="Evaluate only the test pictures of this list."
     )
     metric: Literal[METRICS] = Field("accuracy", description="What the column shows.")
@@ -77,7 +77,7 @@ class TableFile(Section):
     """A table of a paper. Recipes say how its cells are trained."""
 
     title: str = Field(description="Heading.")
-    paper: Literal["obsr", "spd_attention"] = Field(description="The paper.")
+    paper: Paper = Field(description="The paper.")
     table: int | None = Field(None, ge=1, description="Number of the table. Null for a study.")
     unit: Literal["percent", "fraction"] = Field("percent", description="Unit of all values.")
     note: str = Field("", description="A remark for readers of the table.")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kerasfer.data.decoded import describe_large
 from kerasfer.runs.environment import emulates_half_precision
 from kerasfer.text import duration, percent, printable
 
@@ -33,7 +34,7 @@ def announce(recipe, run, facts, batches, duplicates, checkpoint, tell):
             f"This CPU only emulates {recipe.train.precision}. With "
             "--set train.precision=float32 an epoch is several times faster."
         )
-    notes = batches.train.samples.notes
+    notes = (*batches.train.samples.notes, *describe_large(batches.train.samples))
     for line in (*notes, *_landmarks(batches), *_bad_pictures(batches), *_duplicates(duplicates)):
         tell(line)
     if checkpoint:

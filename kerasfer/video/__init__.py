@@ -1,5 +1,5 @@
 """Faces through a video: `footage` → `tracking` → `following` → `timeline`, and `watch` for all."""
 
-from kerasfer.video.watching import FILES, watch
+from kerasfer.video.analysis import FILES, watch
 
 __all__ = ["FILES", "watch"]

@@ -19,7 +19,7 @@ from kerasfer import __version__
 from kerasfer.files import replace_file, write_text
 from kerasfer.plotting import INK, style
 
-# Told apart with any colour vision (after Okabe and Ito), in print and on dark pages.
+# Told apart with any color vision (after Okabe and Ito), in print and on dark pages.
 COLORS = {
     "angry": "#d55e00",
     "disgust": "#009e73",
@@ -142,7 +142,7 @@ class Timeline:
             row.bins = wide
 
     def _spans(self, row):
-        """Joins neighbouring bins of one class; a bin counts as the class it mostly shows."""
+        """Joins neighboring bins of one class; a bin counts as the class it mostly shows."""
         spans = []
         for number in sorted(row.bins):
             start = max(number * self.bin_seconds, row.first)
@@ -166,7 +166,7 @@ class _Row:
 
 
 def class_colors(class_names):
-    """Chooses a colour for each class: a dict of hexadecimal strings."""
+    """Chooses a color for each class: a dict of hexadecimal strings."""
     colors, others = {}, 0
     for name in class_names:
         if name in COLORS:
@@ -178,7 +178,7 @@ def class_colors(class_names):
 
 
 def plot_timeline(timeline, path):
-    """Draws a row of colours over time for each person, and beside it how much of each class.
+    """Draws a row of colors over time for each person, and beside it how much of each class.
 
     Args:
         timeline: `Timeline`.

@@ -200,7 +200,7 @@ class _Track:
     def __init__(self, time, box):
         self.time = time
         self.box = box
-        self.velocity = np.zeros(2)  # of the centre, in pixels a second
+        self.velocity = np.zeros(2)  # of the center, in pixels a second
         self.num_seen = 1
         self.hidden = False  # not found at the last update
         self.person = None
@@ -208,7 +208,7 @@ class _Track:
     def see(self, time, box):
         passed = time - self.time
         if passed > 0:
-            measured = (_centre(box) - _centre(self.box)) / passed
+            measured = (_center(box) - _center(self.box)) / passed
             # The second box is the first that tells a velocity.
             weight = 1.0 if self.num_seen == 1 else 1 - math.exp(-passed / _VELOCITY_SECONDS)
             self.velocity = self.velocity + weight * (measured - self.velocity)
@@ -223,7 +223,7 @@ class _Track:
         return np.concatenate([self.box[:2] + passed * self.velocity, self.box[2:]])
 
 
-def _centre(box):
+def _center(box):
     return box[:2] + box[2:] / 2
 
 

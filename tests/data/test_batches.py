@@ -9,6 +9,7 @@ from PIL import Image
 
 from kerasfer.data import samples as samples_module
 from kerasfer.data.batches import Batches, Training, original_errors
+from kerasfer.data.decoded import describe_large
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import DataError
 
@@ -299,3 +300,10 @@ def test_landmarks_follow_a_shrunk_picture(tmp_path):
     for training in (None, Training({}, shuffle=False)):
         inputs, *_ = Batches(samples, 24, 6, training=training, workers=0)[0]
         np.testing.assert_allclose(inputs["landmarks"], np.full((6, 1, 2), [0.25, 0.5]), atol=1e-3)
+
+
+def test_large_photographs_are_announced(tmp_path):
+    (line,) = describe_large(photographs(tmp_path, 2, size=(2000, 1500)))
+    assert line.startswith("The pictures have about 3.0 megapixels, so the first epoch is slow")
+    assert "`kerasfer data prepare` crops the faces once" in line
+    assert list(describe_large(noisy(4))) == []

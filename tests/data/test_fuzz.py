@@ -90,7 +90,7 @@ def tries(request):
     return MANY if "fuzz" in request.config.getoption("-m") else FEW
 
 
-def attempt(strategy, tries, function, always=False):
+def attempt(strategy, tries, function, may_all_succeed=False):
     """Calls a function with many inputs; it may only return, or raise a `DataError` of one line."""
     results = []
 
@@ -114,7 +114,7 @@ def attempt(strategy, tries, function, always=False):
 
     run()
     assert len(results) >= tries / 2
-    assert any(results) and all(results) == always
+    assert any(results) and (may_all_succeed or not all(results))
 
 
 def test_pictures(tmp_path, tries):
@@ -240,4 +240,4 @@ def test_names_of_files(tmp_path, tries):
         "".join([*samples.ids, *samples.class_names, *samples.notes]).encode("utf-8")
         assert samples.picture(0).ndim == 3
 
-    attempt(st.tuples(names, names), tries // 5, read, always=True)
+    attempt(st.tuples(names, names), tries // 5, read, may_all_succeed=True)

@@ -27,6 +27,14 @@ def test_columns_may_be_optional(tmp_path):
     assert list(read_rows(path, ["b"], optional=["c"])) == [(2, ["2", None]), (4, ["", None])]
 
 
+def test_a_damaged_header_is_shown_in_one_line(tmp_path):
+    path = tmp_path / "header.csv"
+    path.write_text('"a\nx",b\n1,2\n')
+    with pytest.raises(DataError, match="Missing: a. Found: a x, b. Unpack") as raised:
+        list(read_rows(path, ["a"]))
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.timeout(20)
 def test_what_is_not_a_regular_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")

@@ -24,7 +24,8 @@ from kerasfer.explain import (
 from kerasfer.explain.faithfulness import random_maps
 from kerasfer.explain.figures import plot_explanation, plot_heat_maps
 from kerasfer.explain.gradients import NoFeatureMap, cut, to_numpy
-from kerasfer.explain.heat import overlay, overlay_signed
+from kerasfer.explain.overlays import overlay, overlay_signed
+from kerasfer.faces import Face
 from kerasfer.layers import Covariance, Vech
 from kerasfer.models import obsr
 from kerasfer.models.heads import classify
@@ -130,12 +131,12 @@ def test_where_a_nested_model_pools_to_one_place_the_map_before_is_taken(seed, i
 def test_models_without_a_feature_map_are_refused(seed):
     pictures = keras.Input((SIZE, SIZE, 3))
     linear = keras.Model(pictures, classify(keras.layers.Flatten()(pictures), NAMES))
-    with pytest.raises(NoFeatureMap, match="has no feature map of several positions"):
+    with pytest.raises(NoFeatureMap, match="has no spatial feature map to explain"):
         cut(linear)
     marks = keras.Input((2,))
     flat = keras.layers.Flatten()(tiny_backbone(SIZE)(pictures))
     both = keras.layers.Concatenate()([flat, marks])
-    with pytest.raises(NoFeatureMap, match="takes more than pictures"):
+    with pytest.raises(NoFeatureMap, match="has inputs other than pictures"):
         cut(keras.Model([pictures, marks], classify(both, NAMES)))
 
 
@@ -258,7 +259,7 @@ def command(seed, monkeypatch, tmp_path):
     """Runs `kerasfer explain` on ready crops, one of them no picture."""
     model = tiny_spd(NAMES, SIZE)
     runtime = Runtime("keras", "model.keras", NAMES, SIZE, model.predict_on_batch, model)
-    monkeypatch.setattr("kerasfer.explain.explaining.load_runtime", lambda run: runtime)
+    monkeypatch.setattr("kerasfer.explain.pictures.load_runtime", lambda run: runtime)
     rng = np.random.default_rng(0)
     for name in ("a.png", "b.png"):
         Image.fromarray(rng.integers(0, 256, (20, 20, 3), "uint8")).save(tmp_path / name)
@@ -304,8 +305,23 @@ def test_command_refuses_exports_and_unknown_classes(command, monkeypatch):
     assert result.exit_code == 1
     assert "The model knows the classes angry, happy, sad. Received: --class joy." in result.stderr
     exported = Runtime("onnx", "model.onnx", NAMES, SIZE, lambda images: images)
-    monkeypatch.setattr("kerasfer.explain.explaining.load_runtime", lambda run: exported)
+    monkeypatch.setattr("kerasfer.explain.pictures.load_runtime", lambda run: exported)
     result = command()
     assert result.exit_code == 1
-    assert "is an exported model, which has no gradients: explain the run's" in result.stderr
+    assert "is an exported model, which has no gradients. Explain the run " in result.stderr
     assert result.stdout == ""
+
+
+def test_no_figure_overwrites_another(command, monkeypatch, tmp_path):
+    """a.png has two faces, and another picture is called a.face2.png."""
+    (tmp_path / "a.png").rename(tmp_path / "a.face2.png")
+    (tmp_path / "b.png").rename(tmp_path / "a.png")
+    two = [Face((0, 0, 9, 9)), Face((9, 9, 9, 9))]
+    monkeypatch.setattr("kerasfer.predict.make_detector", lambda name: lambda _: two)
+    result = command("--json", "--faces", "mtcnn")
+    assert result.exit_code == 0, result.output
+    faces = [face for each in json.loads(result.stdout)["pictures"] for face in each["faces"]]
+    figures = {face["figure"] for face in faces}
+    assert len(faces) == 4
+    assert figures == {str(path) for path in (tmp_path / "out").iterdir()}
+    assert len(figures) == 4

@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from kerasfer.errors import DataError
-from kerasfer.predict.outputs import find_pictures, name_outputs
+from kerasfer.predict.outputs import OutputNames, find_pictures
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_name_with_brackets_is_a_name(album):
 def test_what_is_missing_is_told(album, tmp_path):
     with pytest.raises(DataError, match=r"pattern .*\.gif matches nothing: expected names"):
         find_pictures([f"{album}/*.gif"])
-    with pytest.raises(DataError, match="matches only files that are no pictures"):
+    with pytest.raises(DataError, match="matches only files that are not pictures"):
         find_pictures([f"{album}/*.txt"])
     with pytest.raises(DataError, match="none.png, which does not exist"):
         find_pictures([album / "b.png", album / "none.png"])
@@ -51,12 +51,21 @@ def test_what_is_missing_is_told(album, tmp_path):
 
 def test_outputs_have_names_of_their_own(tmp_path):
     pictures = [tmp_path / "a" / "1.jpg", tmp_path / "b" / "1.jpg", tmp_path / "2.png"]
-    outputs = name_outputs(pictures, tmp_path / "out", ".seen.png")
+    names_of = OutputNames(pictures, tmp_path / "out", ".seen.png")
+    outputs = [names_of.take(picture) for picture in pictures]
     assert names(outputs) == ["1.seen.png", "1_2.seen.png", "2.seen.png"]
 
 
 def test_no_output_is_a_source(tmp_path):
     pictures = [tmp_path / "1.jpg", tmp_path / "1.seen.png"]
-    outputs = name_outputs(pictures, tmp_path, ".seen.png")
+    names_of = OutputNames(pictures, tmp_path, ".seen.png")
+    outputs = [names_of.take(picture) for picture in pictures]
     assert names(outputs) == ["1_2.seen.png", "1.seen.seen.png"]
     assert not set(outputs) & set(pictures)
+
+
+def test_a_second_face_and_a_picture_called_face2_get_different_names(tmp_path):
+    pictures = [tmp_path / "a.jpg", tmp_path / "a.face2.jpg"]
+    names_of = OutputNames(pictures, tmp_path, ".png")
+    taken = [names_of.take(pictures[0]), names_of.take(pictures[0], 2), names_of.take(pictures[1])]
+    assert names(taken) == ["a.png", "a.face2.png", "a.face2_2.png"]

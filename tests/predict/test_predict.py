@@ -13,7 +13,7 @@ from PIL import Image
 
 from kerasfer.cli import main
 from kerasfer.data.pictures import resize
-from kerasfer.errors import DataError
+from kerasfer.errors import DataError, RunError
 from kerasfer.faces import Face
 from kerasfer.predict import FacePrediction, Predictor, annotate, draw, to_record
 from kerasfer.predict.runtimes import Runtime
@@ -223,8 +223,8 @@ def test_crops_without_a_face_suggest_to_detect_none(command, tmp_path):
     for name, size in {"a": (48, 48), "b": (100, 110), "c": (640, 480)}.items():
         Image.new("RGB", size, (90, 90, 90)).save(tmp_path / f"{name}.png")
     hint = (
-        "2 pictures without a face are small and nearly square. If your pictures are ready crops "
-        "of one face, use --faces none."
+        "2 pictures without a face are small and nearly square. If your pictures are face crops, "
+        "use --detector none."
     )
     for option in ("--json", "--csv"):
         result = command(option)
@@ -299,3 +299,32 @@ def test_pattern_that_matches_nothing(command):
     result = CliRunner().invoke(main, ["predict", "model.onnx", "nowhere/*.png"])
     assert result.exit_code == 1
     assert "The pattern nowhere/*.png matches nothing" in result.stderr
+
+
+def test_a_single_picture_is_not_a_sequence(runtime):
+    predictor = Predictor(runtime, faces=detect)
+    for single in ("one.jpg", Image.fromarray(scene("red")), scene("red")):
+        with pytest.raises(ValueError, match="must be a sequence of pictures. Received: a single"):
+            predictor(single)
+
+
+def test_pil_pictures_are_accepted_and_none_is_explained(runtime):
+    predictor = Predictor(runtime, faces=detect)
+    ((face,),) = predictor([Image.fromarray(scene("blue")).convert("RGBA")])
+    assert face.label == "blue"
+    with pytest.raises(ValueError, match="Received: None, which cv2.imread returns for a file"):
+        predictor([None])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[np.nan, 0.5, 0.5]], "returns values that are not probabilities, such as NaN"),
+        ([[7.0, 0.5, 0.5]], "returns values that are not probabilities"),
+        ([[0.5, 0.5]], r"of the shape \(1, 3\), one for each of its classes. Received: \(1, 2\)"),
+    ],
+)
+def test_a_damaged_model_gives_no_numbers(values, message):
+    runtime = Runtime("onnx", "model.onnx", NAMES, 16, lambda images: np.float32(values))
+    with pytest.raises(RunError, match=message):
+        runtime(np.zeros((1, 16, 16, 3), "float32"))

@@ -1,3 +1,4 @@
+import pickle
 import re
 import subprocess
 import sys
@@ -151,7 +152,20 @@ def test_recipes_that_come_with_kerasfer_have_names(write, tmp_path):
     assert load_recipe("quickstart").name == "quickstart"
     assert load_recipe(write("base: fer2013_spd\n")).model.name == "spd_attention"
     assert "There is no recipe spd_table1." in error_of("spd_table1")
+    assert error_of("recipes/quickstart.yaml").endswith(
+        "the folder recipes does not exist or cannot be read. kerasfer comes with a recipe of that "
+        "name: quickstart."
+    )
     assert load_table("spd_table1").cells[0].recipe
+
+
+def test_a_recipe_can_be_sent_to_another_process():
+    recipe = load_recipe("fer2013_slim_48")
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).model.width)"
+    run = [sys.executable, "-c", code]
+    out = subprocess.run(run, input=pickle.dumps(recipe), capture_output=True, check=True)
+    assert out.stdout.strip() == b"48"
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
 def test_a_recipe_is_not_changed_by_accident(write):

@@ -294,6 +294,20 @@ def test_an_unfinished_run_fills_nothing(place):
     assert "not run" in lines_of(two(), "tiny")[0]
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "environment.json", "history.csv"])
+@pytest.mark.parametrize("content", ["", "{", "epoch,loss\n1,half\n"])
+def test_a_damaged_file_of_a_run_is_one_line(place, name, content):
+    folder = measured("runs/tiny", load_recipe("recipes/tiny.yaml"))
+    (folder / name).write_text(content)
+    result = two()
+    if name == "history.csv" and "half" not in content:
+        assert result.exit_code == 0  # A table without rows.
+        return
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: Cannot read ") and name in line
+
+
 def test_recorded_results(place):
     folder = measured("runs/tiny", load_recipe("recipes/tiny.yaml"), lists=["occlusion"])
     before = two().stdout

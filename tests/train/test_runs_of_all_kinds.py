@@ -180,18 +180,22 @@ def faces(place):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Other systems refuse such names.")
 def test_a_file_name_that_is_not_utf8(faces, place, monkeypatch):
-    folder = os.fsencode(place / "faces" / "test" / "sad")
-    try:
-        os.rename(os.path.join(folder, b"0.png"), os.path.join(folder, b"caf\xe9.png"))
-    except OSError:
-        pytest.skip("The file system refuses such names.")
+    for path in (place / "faces" / "test").glob("*/*.png"):
+        try:
+            os.rename(path, os.fsencode(path).replace(b".png", b"caf\xe9.png"))
+        except OSError:
+            pytest.skip("The file system refuses such names.")
     monkeypatch.undo()  # With all figures and the report.
     monkeypatch.chdir(place)
     monkeypatch.setitem(MODELS, "tiny", tiny_models.tiny)
     train(recipe(faces, epochs=1))
     run = RunFolder("runs/tiny")
-    assert run.is_finished and "caf" in run.report.read_text(encoding="utf-8")
-    assert len([name for name in read_predictions(run.predictions).ids if "caf" in name]) == 1
+    assert run.is_finished
+    predictions = read_predictions(run.predictions)
+    assert len([name for name in predictions.ids if "caf" in name]) == 6
+    # The report shows the pictures that are misclassified.
+    wrong = (predictions.probabilities.argmax(1) != predictions.targets).any()
+    assert ("caf" in run.report.read_text(encoding="utf-8")) == wrong
 
 
 def test_an_unreadable_test_picture_shows_before_the_training(faces, place):
@@ -216,10 +220,11 @@ def test_a_teacher_that_was_trained_on_the_test_pictures(faces, place):
     """Its folder is another one, and its split is official, too."""
     copy = place / "copy"
     plant(copy / "train", 3, seed=2)  # The pictures of faces/test.
+    plant(copy / "val", 2, seed=8)
     plant(copy / "test", 3, seed=9)
     train(recipe(faces | {"path": str(copy)}, epochs=1), output_dir="teachers")
     student = recipe(faces, epochs=1).model_dump() | {"distill": {"teacher": "teachers/tiny"}}
-    with pytest.raises(RecipeError, match="trained on 4 of this run's 6 test pictures.*data.path"):
+    with pytest.raises(RecipeError, match="trained on 6 of this run's 6 test pictures.*data.path"):
         train(Recipe.model_validate(student))
     # Another folder with other pictures is accepted.
     for part in ("train", "test"):

@@ -314,7 +314,7 @@ def test_an_interrupt_is_one_line(plain, monkeypatch):
         patched.setattr("kerasfer.train.callbacks.Record.on_train_batch_end", interrupt)
         result = run()
     assert result.exit_code == 130
-    assert result.stderr.startswith("Interrupted: the same command with --resume")
+    assert result.stderr.startswith("Interrupted: run the same command with --resume")
     assert run(resume=True).exit_code == 0
 
 

@@ -23,7 +23,7 @@ from drawn_video import (
 
 cv2 = pytest.importorskip("cv2", reason="needs kerasfer[video]")
 
-from kerasfer.cli.watching import video as video_command  # noqa: E402
+from kerasfer.cli.video import video as video_command  # noqa: E402
 from kerasfer.errors import RecipeError, RunError  # noqa: E402
 from kerasfer.video import FILES, watch  # noqa: E402
 
@@ -158,6 +158,30 @@ def test_a_result_is_never_overwritten(tmp_path, film, monkeypatch):
         RunError, match="Expected --output-dir to be a folder. Received: .*film.mp4"
     ):
         watch(color_predictor(), film, film)
+
+
+def test_what_a_killed_analysis_left_is_overwritten(tmp_path, film):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "faces.csv").write_text("time_seconds,frame\n0.0,0\n")
+    (out / ".partial.video.mp4").write_bytes(b"half a video")
+    watch(color_predictor(), film, out, seconds=0.2)
+    assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
+    assert len(rows_of(out)) == 8
+
+
+def test_a_folder_in_use_is_refused(tmp_path, film):
+    refused = []
+
+    def progress(*_):
+        if not refused:
+            with pytest.raises(RunError) as error:
+                watch(color_predictor(), film, tmp_path / "out")
+            refused.append(str(error.value))
+
+    watch(color_predictor(), film, tmp_path / "out", seconds=0.2, progress=progress)
+    assert refused[0].startswith("Another process is analyzing a video into ")
+    assert len(rows_of(tmp_path / "out")) == 8
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
@@ -303,7 +327,7 @@ def test_the_detector_and_the_smallest_face_are_passed_on(tmp_path, film, monkey
         made.append((name, min_face))
         return find_squares
 
-    monkeypatch.setattr("kerasfer.video.watching.make_detector", make_detector)
+    monkeypatch.setattr("kerasfer.video.analysis.make_detector", make_detector)
     runtime = color_predictor().runtime
     summary = watch(runtime, film, tmp_path / "out", faces=detector, min_face=25)
     assert made == [(detector, 25)]

@@ -42,7 +42,7 @@ MOST_PIXELS = 2**24  # Larger numbers in a face box are damaged.
 # What NumPy raises on damaged files.
 NPY_ERRORS = (
     *(OSError, ValueError, TypeError, EOFError, OverflowError, SyntaxError, LookupError),
-    *(MemoryError, RecursionError, tokenize.TokenError),
+    *(MemoryError, RecursionError, SystemError, tokenize.TokenError),
 )
 RELEASES = (2017, 2021)
 SOURCE = "http://mohammadmahoor.com/affectnet/"
@@ -207,7 +207,8 @@ def _read_code(path):
 @lru_cache(maxsize=256)
 def _decode(content):
     # 290,000 files have a dozen different contents, so this takes seconds instead of a minute.
-    return int(float(np.load(BytesIO(content), allow_pickle=False).item()))
+    # np.load would also open archives.
+    return int(float(np.lib.format.read_array(BytesIO(content), allow_pickle=False).item()))
 
 
 def _number(file_name):

@@ -72,12 +72,31 @@ def test_a_file_is_decoded_once(drawn, tmp_path, tree, monkeypatch):
     assert exact_duplicates(files, files).all()
     decoded = []
     monkeypatch.setattr(
-        Samples, "picture", lambda self, index: decoded.append(self.ids[index]) or drawn.pictures[0]
+        Samples,
+        "picture",
+        lambda self, index, shortest: decoded.append(self.ids[index]) or drawn.pictures[0],
     )
     assert exact_duplicates(files, files).all() and decoded == []
     Image.new("L", (48, 48)).save(tmp_path / "1.png")
     assert exact_duplicates(files.take([0]), files).tolist() == [True, False, False]
     assert decoded == [files.ids[1]]
+
+
+def test_large_photographs_are_compared_at_a_smaller_size(drawn, tmp_path, monkeypatch):
+    for name, seed in (("a.jpg", 0), ("copy.jpg", 0), ("b.jpg", 1)):
+        noise = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype="uint8")
+        Image.fromarray(noise).resize((1600, 1200)).save(tmp_path / name)
+    files = PictureFiles(tmp_path, ["a.jpg", "copy.jpg", "b.jpg"])
+    samples, seen = replace(drawn.take([0, 1, 2]), pictures=files), []
+    original = pixel_digest
+
+    def record(picture):
+        seen.append(picture.shape)
+        return original(picture)
+
+    monkeypatch.setattr("kerasfer.data.checks.duplicates.pixel_digest", record)
+    found = exact_duplicates(samples.take([0]), samples.take([1, 2]))
+    assert found.tolist() == [True, False] and max(seen) == (256, 341, 3)
 
 
 def test_files_of_other_sizes_are_not_decoded(drawn, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ import numpy as np
 
 from kerasfer.errors import RecipeError, RunError
 from kerasfer.faces import crop_face, make_detector
-from kerasfer.files import replace_file, write_json
+from kerasfer.files import only_writer, replace_file, write_json
 from kerasfer.predict import FacePrediction, Predictor
 from kerasfer.predict.drawing import draw
 from kerasfer.video.following import Follower
@@ -57,7 +57,8 @@ def watch(
         run: As in `kerasfer.predict.Predictor`, or a `Predictor`, whose detector then counts.
         source: A video file, a camera's index (0) or device, or a stream's address. A camera's
             frames are skipped where the work cannot keep up.
-        output_dir: A folder that holds no such result yet; None for `videos/<name of the file>`.
+        output_dir: A folder without a complete result. What a killed analysis of a file left there
+            is overwritten. `None` selects `videos/<name of the file>`.
         faces: As in `Predictor`. `"yunet"` is the fastest detector; `"none"` takes the whole frame
             as one face.
         min_face: Side in pixels of the smallest face that is looked for.
@@ -108,6 +109,7 @@ def watch(
         rate = min(footage.fps / every, max_fps or np.inf)
         folder.mkdir(parents=True, exist_ok=True)
         with (
+            _locked(folder),
             _stopped_by_signals() as stopped,
             _Recording(folder, footage.size, rate, codec, run.class_names) as recording,
         ):
@@ -238,12 +240,36 @@ def _choose_folder(output_dir, footage):
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"Expected --output-dir to be a folder. Received: {folder}, a file.")
-    if any((folder / name).exists() for name in FILES):
+    unfinished = any((folder / name).exists() for name in FILES)
+    if (folder / "summary.json").exists():
         raise RunError(
             f"{folder} holds the result of a video already: choose another --output-dir, or "
             "remove it."
         )
+    if unfinished and footage.live:
+        raise RunError(
+            f"{folder} holds an unfinished recording of a camera, whose rows are in faces.csv: "
+            "choose another --output-dir."
+        )
     return folder
+
+
+@contextlib.contextmanager
+def _locked(folder):
+    """Holds a folder for this process, so that only results of killed processes are overwritten."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(only_writer(folder))
+        except RunError as error:
+            raise RunError(
+                f"Another process is analyzing a video into {folder}. Wait for it to finish, or "
+                "choose another --output-dir."
+            ) from error
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (folder / "lock").unlink()
 
 
 @contextlib.contextmanager
