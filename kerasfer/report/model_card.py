@@ -5,8 +5,9 @@ from kerasfer.text import duration, percent
 CARD = """\
 # {name}
 
-A classifier of facial expressions with {num_classes} classes, {classes}, for ready face crops of
-{image_size} × {image_size} pixels. Color pictures are converted to gray inside of the model.
+A classifier of facial expressions for face crops of {image_size} × {image_size} pixels, with
+{num_classes} classes: {classes}.
+Color pictures are converted to gray inside the model.
 
 | | |
 |---|---|
@@ -17,9 +18,9 @@ A classifier of facial expressions with {num_classes} classes, {classes}, for re
 | training | {epochs} epochs, {seconds} on {device}, seed {seed} |
 | license | Apache-2.0 |
 
-The recipe is `recipes/{recipe}.yaml`. The epoch is the best by validation accuracy. The test split
-was used once, for the numbers below, which `kerasfer.export.publishing.publish` measured on the
-file that is shipped.
+The recipe is `recipes/{recipe}.yaml`. The weights are those of the epoch with the best validation
+accuracy; no test picture was used for a choice. `kerasfer.export.publishing.publish` measured the
+numbers below on this file.
 
 ## Results
 
@@ -29,7 +30,8 @@ Intervals are Wilson's 95 %.
 |---|---|---|---|
 {results}
 
-Duplicates are test pictures that are also in the training split, pixel by pixel. {corruptions}
+Duplicates are test pictures that are also in the training split, pixel by pixel.
+{corruptions}
 
 | class | precision | recall | F1 | N |
 |---|---|---|---|---|
@@ -46,19 +48,19 @@ picture on {export_device}, measured while the machine was busy with other work:
 
 ## Intended use and limits
 
-- The model predicts what ten raters would call the expression of a face in a picture. Posed and
+- The model predicts which category human raters would assign to the face in a picture. Posed and
   basic categories are not feelings: it does not measure what a person feels, thinks or intends.
 - Do not use it for decisions about people. Inferring emotions at work and in schools is banned in
   the EU (AI Act, Art. 5(1)(f)), except for medical or safety reasons.
-- The training pictures come from a web search and are small, gray and mostly frontal. Nothing is
-  known about their distribution over age, gender or ethnicity, so accuracy may differ between
-  groups. Rare classes are recognized much less reliably, as the table shows.
+- The training pictures come from a web search and are small, gray and mostly frontal. Their
+  distribution over age, gender and ethnicity is unknown, so accuracy may differ between groups.
+- Rare classes are recognized much less reliably, and blurred pictures lower the accuracy, as the
+  tables show.
 """
 
-CORRUPTED = (
-    "Blurred: Gaussian blur with a radius of 1/32 of the side. Occluded: a gray square of 0.4 of "
-    "the side at a random place. Turned: rotated by 30° in the plane."
-)
+CORRUPTED = """\
+Blurred: Gaussian blur with a radius of 1/32 of the side. Occluded: a gray square of 0.4 of the side
+at a random place. Turned: rotated by 30° in the plane."""
 TITLES = {
     "occlusion": "list of occluded faces",
     "pose30": "list of faces turned by more than 30°",
@@ -102,7 +104,9 @@ def _results(facts):
     yield _row("all (most voted class)" if "majority" in facts else "all", facts["test"])
     yield _row("without duplicates", facts["test_without_duplicates"])
     if "majority" in facts:
-        yield _row("those with a majority", facts["majority"])
+        yield _row("those with a majority of the votes", facts["majority"])
+        without = facts["majority"]["without_duplicates"]
+        yield _row("those with a majority, without duplicates", without)
     for name, metrics in facts["lists"].items():
         yield _row(TITLES[name], metrics)
     for name, metrics in facts["corruptions"].items():
@@ -112,9 +116,10 @@ def _results(facts):
 
 def _row(title, metrics):
     low, high = metrics["accuracy_interval"]
+    recall = percent(metrics["macro_recall"]) if "macro_recall" in metrics else "–"
     return (
         f"| {title} | {metrics['num_samples']:,} | {percent(metrics['accuracy'])} "
-        f"[{100 * low:.2f}, {100 * high:.2f}] | {percent(metrics['macro_recall'])} |"
+        f"[{100 * low:.2f}, {100 * high:.2f}] | {recall} |"
     )
 
 
