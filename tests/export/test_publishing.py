@@ -1,0 +1,72 @@
+"""Turning a run into a pretrained model."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from kerasfer.errors import RunError
+from kerasfer.export import publishing
+from kerasfer.models.loading import load_model
+from kerasfer.recipe import load_recipe
+from kerasfer.train import train
+
+RECIPE = """
+data: {name: synthetic, num_samples: 70, image_size: 32, batch_size: 16}
+model: {name: classifier, backbone: efficientnet_lite0_cut}
+train: {epochs: 1, tensorboard: false, verbose: 0}
+"""
+REPORT = {
+    "format": "tflite",
+    "quantize": "int8",
+    "num_pictures": 10,
+    "top1_agreement": 0.97,
+    "size_bytes": 2_500_000,
+    "latency_ms": {"1": {"p50": 0.254}},
+    "device": "CPU, 2 cores",
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.joinpath("small.yaml").write_text(RECIPE)
+    # tests/export/test_export.py is about the exports themselves.
+    monkeypatch.setattr(publishing, "_export", lambda *args: [REPORT])
+    return tmp_path
+
+
+def test_a_published_model_is_the_runs_and_described(place):
+    train(load_recipe("small.yaml"))
+    facts = publishing.publish("runs/small", "tiny", output_dir=place / "out")
+    assert sorted(path.name for path in (place / "out").iterdir()) == [
+        "tiny.json",
+        "tiny.keras",
+        "tiny.md",
+    ]
+    assert facts == json.loads((place / "out/tiny.json").read_text())
+    run, model = load_model("runs/small/model.keras"), load_model(place / "out/tiny.keras")
+    gray = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 1)).astype("float32")
+    ours, theirs = (
+        keras.ops.convert_to_numpy(each(np.repeat(gray, 3, axis=-1), training=False))
+        for each in (model, run)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=0.01)
+    assert facts["num_parameters"] == run.count_params() + 9
+    assert set(facts["corruptions"]) == {"blurred", "occluded", "turned"}
+    assert facts["epochs"] == 1
+    card = (place / "out/tiny.md").read_text()
+    test = json.loads((place / "runs/small/metrics.json").read_text())
+    assert facts["test"]["num_samples"] == test["num_samples"]
+    assert f"| all | {test['num_samples']} | {100 * facts['test']['accuracy']:.2f} %" in card
+    assert "| tflite, int8 | 2.50 MB | 97.00 % | 0.25 ms |" in card
+    assert "initial weights | random" in card
+
+
+def test_other_models_are_refused(place):
+    train(load_recipe("small.yaml", ["model={name: efficientnet_lite0_cut, backbone: null}"]))
+    with pytest.raises(
+        RunError, match="Only runs of the model classifier .* a run of eff"
+    ):
+        publishing.publish("runs/small", "tiny", output_dir=place / "out")
