@@ -9,7 +9,8 @@ from kerasfer.text import did_you_mean
 WEIGHTS = Path(__file__).with_name("weights")
 
 PRETRAINED = {
-    "ferplus_lite0": "Eight expressions of FER+, EfficientNet-Lite0, pictures of 64 px.",
+    "ferplus_lite0": "EfficientNet-Lite0 on the eight expressions of FER+, pictures of 64 px.",
+    "fer2013_lite0": "EfficientNet-Lite0 on the seven expressions of FER2013, pictures of 64 px.",
 }
 DEFAULT = "ferplus_lite0"
 

@@ -131,7 +131,7 @@ def test_a_file_serves_as_well(place, capsys):
         (
             ["model.weights=runs/first", "train.seed=1"],
             RecipeError,
-            r"^model.weights: runs/first was trained on \d+ of this run's 14 test pictures. Begin",
+            r"^model.weights: runs/first was trained on \d+ of this run's 12 test pictures\.",
         ),
         (
             ["model.weights=runs/first", "model.name=classifier", "model.backbone=alexnet"]
