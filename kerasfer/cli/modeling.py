@@ -34,14 +34,15 @@ def show(name):
 
 def _describe(name, facts, is_default):
     """Formats the facts of a pretrained model as aligned lines."""
-    low, high = facts["accuracy_interval"]
+    test = facts["test"]
+    low, high = test["accuracy_interval"]
     lines = {
         "classes": ", ".join(facts["class_names"]),
         "input": f"{facts['image_size']} x {facts['image_size']} pixels",
         "size": f"{facts['size_bytes'] / 1e6:.1f} MB",
-        "accuracy": f"{percent(facts['accuracy'])} [{percent(low)}, {percent(high)}], macro recall "
-        f"{percent(facts['macro_recall'])}",
-        "data": facts["data"],
+        "accuracy": f"{percent(test['accuracy'])} [{percent(low)}, {percent(high)}], macro recall "
+        f"{percent(test['macro_recall'])}",
+        "data": f"{test['dataset']}, {test['split']} split, {test['num_samples']:,} pictures",
     }
     title = f"{name} (default)" if is_default else name
     return "\n".join([title, *(f"  {key:<10}{value}" for key, value in lines.items())])

@@ -16,7 +16,7 @@ class SPDBatchNormalization(SPDLayer):
     taken on the logarithms: log Y = S + γ / √(v + ε) · (log X − log M).
 
     Args:
-        metric: `"affine_invariant"` or `"log_euclidean"`. The latter is two to three times faster.
+        metric: `"affine_invariant"` or `"log_euclidean"`.
         momentum: Momentum of the running estimates, in [0, 1]. The running mean moves along the
             geodesic to the batch's mean.
         epsilon: Small positive float added to the dispersion.

@@ -64,7 +64,7 @@ def test_values_and_gradients(name, method, size, compiled):
     tolerances = (1e-5, 1e-5) if method == "eigh" else (3e-4, 4e-3)
     if method == "eigh" and compiled and BACKEND == "tensorflow":
         # XLA's own solver stops at 1e-6 of the largest eigenvalue. The layers do not use it there.
-        tolerances = (1e-3, 1e-3)
+        tolerances = (3e-3, 3e-3)
     results = value_and_gradient(
         lambda x: FUNCTIONS[name][0](x, method=method), x, upstream, compiled
     )
