@@ -66,7 +66,5 @@ def test_a_published_model_is_the_runs_and_described(place):
 
 def test_other_models_are_refused(place):
     train(load_recipe("small.yaml", ["model={name: efficientnet_lite0_cut, backbone: null}"]))
-    with pytest.raises(
-        RunError, match="Only runs of the model classifier .* a run of eff"
-    ):
+    with pytest.raises(RunError, match="Only runs of the model classifier .* a run of eff"):
         publishing.publish("runs/small", "tiny", output_dir=place / "out")
