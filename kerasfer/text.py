@@ -44,8 +44,19 @@ def did_you_mean(name, known):
     >>> did_you_mean("resnet81", ["resnet18", "vgg16"])
     ' Did you mean resnet18?'
     """
-    close = get_close_matches(str(name), list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
+    close = closest(name, known)
+    return f" Did you mean {close}?" if close else ""
+
+
+def closest(name, known):
+    """Returns the known name that is closest to a misspelled one, or `None` if none is close.
+
+    Example:
+
+    >>> closest("epoch", ["epochs", "seed"])
+    'epochs'
+    """
+    return next(iter(get_close_matches(str(name), list(known), n=1)), None)
 
 
 def printable(name):

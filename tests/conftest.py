@@ -15,6 +15,33 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 pytest.register_assert_rewrite("layer_checks", "spectral_oracle")
 
 
+# Tests that train, export, compile or build large networks. `-m "not slow"` leaves them out.
+SLOW = (
+    "tests/evaluate",
+    "tests/explain",
+    "tests/export",
+    "tests/linalg/test_compiled.py",
+    "tests/linalg/test_second_derivatives.py",
+    "tests/models",
+    "tests/predict/test_runtimes.py",
+    "tests/recipe/test_recipes.py",
+    "tests/tables",
+    "tests/test_demo.py",
+    "tests/test_docstrings.py",
+    "tests/test_optimizers_keep_axes.py",
+    "tests/test_readme.py",
+    "tests/train",
+    "tests/video/test_video.py",
+)
+
+
+def pytest_collection_modifyitems(config, items):
+    root = config.rootpath
+    for item in items:
+        if item.path.relative_to(root).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def seed():
     import keras  # Most of the tests below this folder need no backend.

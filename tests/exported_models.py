@@ -30,7 +30,7 @@ def make_model(name="tiny_spd", policy="float32"):
 
 def make_run(folder, model, name="faces", data=None):
     """Writes what `kerasfer export` needs of a run's folder."""
-    data = {"name": "synthetic", "num_samples": 140, "image_size": SIZE, **(data or {})}
+    data = {"image_size": SIZE, **(data or {"name": "synthetic", "num_samples": 140})}
     recipe = Recipe.model_validate({"name": name, "data": data, "model": {"name": "spd_attention"}})
     folder.mkdir(parents=True, exist_ok=True)
     folder.joinpath("recipe.yaml").write_text(dump(recipe))

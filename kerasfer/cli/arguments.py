@@ -6,6 +6,7 @@ import click
 
 from kerasfer.cli.shared import detector_option
 from kerasfer.errors import RunError
+from kerasfer.runs.folder import RunFolder
 
 MODEL_SUFFIXES = (".keras", ".tflite", ".onnx")
 
@@ -42,8 +43,9 @@ def is_model(argument):
     """Returns whether an argument names a model, without loading it."""
     path = Path(argument)
     if path.is_dir():
-        marks = ("recipe.yaml", "model.keras", "saved_model.pb", "*/saved_model.pb", "fold_*")
-        return any(any(path.glob(mark)) for mark in marks)
+        run = RunFolder(path)
+        exported = any(any(path.glob(mark)) for mark in ("saved_model.pb", "*/saved_model.pb"))
+        return run.exists or run.model.exists() or exported
     if path.suffix.lower() in MODEL_SUFFIXES:
         return True
     from kerasfer.models.pretrained import PRETRAINED

@@ -16,6 +16,8 @@ from kerasfer.export.job import Job
 from kerasfer.export.parity import MOST_DIFFERENCE, compare, find_mismatch
 from kerasfer.export.processes import convert, measure
 from kerasfer.files import write_json
+from kerasfer.runs.finding import find_run
+from kerasfer.runs.folder import RunFolder
 
 REPORT = "export_report.json"
 
@@ -147,22 +149,17 @@ def _check(format, quantize):
 
 def _find(run):
     """Returns a run's model and its name, without Keras, whose import takes seconds."""
-    folder = run.parent if run.name == "model.keras" else run
     if not run.exists():
         raise RunError(f"Expected a run folder. Received: {run}, which does not exist.")
-    if not (folder / "recipe.yaml").is_file():
+    folder = RunFolder(run if run.is_dir() else run.parent)
+    if not folder.exists or (run.is_file() and run != folder.model):
         raise RunError(
-            "Expected a run folder with model.keras and recipe.yaml, because the export is "
-            f"compared with the model on the run's validation pictures. Received: {run}. For any "
-            "other model use kerasfer.export.export(model, path, format, pictures=...) in Python."
+            "Expected a run folder with a recipe and a model, because the export is compared with "
+            f"the model on the run's validation pictures. Received: {run}. For any other model use "
+            "kerasfer.export.export(model, path, format, pictures=...) in Python."
         )
-    if not (folder / "model.keras").is_file():
-        folds = sorted(path.parent.name for path in folder.glob("fold_*/model.keras"))
-        hint = f": export one of its folds, such as {folder / folds[0]}" if folds else ""
-        raise RunError(f"{folder} has no model.keras{hint}.")
-    from kerasfer.recipe import load_recipe
-
-    return folder / "model.keras", load_recipe(folder / "recipe.yaml", trained=True).name
+    found = find_run(run)
+    return found.model, found.recipe.name
 
 
 @contextlib.contextmanager

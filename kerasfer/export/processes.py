@@ -4,7 +4,6 @@ Keras exports on TensorFlow only, whatever backend trained the model, and conver
 may crash. A process of its own also shows that a runtime needs neither Keras nor kerasfer.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -16,7 +15,7 @@ from kerasfer import errors
 from kerasfer.errors import RunError
 from kerasfer.export import probe
 from kerasfer.export.formats import FORMATS
-from kerasfer.files import write_json
+from kerasfer.files import read_json, write_json
 
 SECONDS = 5  # at most, to measure a latency
 
@@ -37,11 +36,11 @@ def convert(job, work):
     job.save(work)
     done = run_python(["-m", "kerasfer.export.convert", str(work)], KERAS_BACKEND="tensorflow")
     if (work / "error.json").exists():
-        reported = _read_json(work / "error.json")
+        reported = read_json(work / "error.json")
         raise getattr(errors, reported["type"])(reported["message"])
     if done.returncode:
         raise _failed(f"The conversion to {job.format}", done)
-    return _read_json(work / "converted.json")
+    return read_json(work / "converted.json")
 
 
 def measure(format, exported, work):
@@ -64,7 +63,7 @@ def measure(format, exported, work):
     done = run_python(["-P", probe.__file__, str(work)])
     if done.returncode:
         raise _failed(f"Loading the exported {format} model with its runtime", done)
-    return _read_json(work / "probe.json")
+    return read_json(work / "probe.json")
 
 
 def run_python(arguments, **environment):
@@ -99,7 +98,3 @@ def _failed(step, done):
     ) as log:
         log.write(done.stdout + done.stderr)
     return RunError(f"{step} failed: {reason} (complete log: {log.name})")
-
-
-def _read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))

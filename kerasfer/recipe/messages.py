@@ -6,10 +6,9 @@ an editor's completion say the same.
 
 import json
 import re
-from difflib import get_close_matches
 
 from kerasfer.recipe.schema import SECTIONS, recipe_schema
-from kerasfer.text import did_you_mean
+from kerasfer.text import closest, did_you_mean
 
 LONGEST = 60  # characters of a value or a key in a message
 
@@ -94,9 +93,9 @@ def _unknown_key(keys, name, known, values):
         )
     siblings = [path[-1] for path in known if path[:-1] == keys[:-1]]
     namesakes = [".".join(path) for path in known if path[-1] == keys[-1]]
-    close = [] if namesakes else get_close_matches(keys[-1], siblings, n=1)
+    close = None if namesakes else closest(keys[-1], siblings)
     if namesakes or close:
-        suggestion = namesakes[0] if namesakes else ".".join((*keys[:-1], close[0]))
+        suggestion = namesakes[0] if namesakes else ".".join((*keys[:-1], close))
         return f"unknown key `{name}`. Did you mean `{suggestion}`?"
     return f"unknown key `{name}`. Known here: {', '.join(siblings)}."
 

@@ -7,7 +7,6 @@ depth and aliases are limited, so that no file takes long to read, whatever is i
 import os
 import re
 import stat
-from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
@@ -15,6 +14,7 @@ import yaml
 from kerasfer.errors import RecipeError
 from kerasfer.recipe.messages import escaped, show
 from kerasfer.recipe.shipped import names
+from kerasfer.text import closest
 
 MOST_BYTES = 200_000  # of a file
 MOST_VALUES = 20_000  # of a file, each alias counted as what it stands for
@@ -153,9 +153,8 @@ def missing(path, kind="recipe"):
             f"or cannot be read.{hint}"
         )
     close = [name for name in files if Path(name).stem == Path(path).name]
-    if close or (close := get_close_matches(Path(path).name, files)):
-        suggestion = " or ".join(map(escaped, close))
-        return f"There is no {kind} {escaped(path)}. Did you mean {suggestion}?"
+    if suggestion := next(iter(close), None) or closest(Path(path).name, files):
+        return f"There is no {kind} {escaped(path)}. Did you mean {escaped(suggestion)}?"
     listed = ", ".join(map(escaped, files[:20])) or f"no {kind} at all"
     return f"There is no {kind} {escaped(path)}. In that folder: {listed}.{hint}"
 

@@ -9,7 +9,6 @@ Keras.
 import json
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ from kerasfer.recipe import load_recipe, parse_file
 from kerasfer.recipe.differences import differences
 from kerasfer.recipe.schema import MODEL, Recipe
 from kerasfer.recipe.shipped import find
+from kerasfer.text import closest
 
 CLASS_METRICS = ("precision", "recall", "f1")
 METRICS = ("accuracy", "macro_recall", "macro_f1", *CLASS_METRICS)
@@ -314,8 +314,8 @@ def _explain(error, path, places):
         section = {"columns": Column, "rows": Row, "figures": Figure}.get(keys[0])
         fields = (section if section and len(keys) > 1 else TableFile).model_fields
         known = [field.alias or name for name, field in fields.items()]
-        close = get_close_matches(keys[-1], known, n=1)
-        hint = f"Did you mean `{close[0]}`?" if close else f"Known here: {', '.join(known)}."
+        close = closest(keys[-1], known)
+        hint = f"Did you mean `{close}`?" if close else f"Known here: {', '.join(known)}."
         return f"{place}: unknown key `{name}`. {hint}"
     expected = problem["msg"].removeprefix("Input should be ")
     return f"{place}: `{name}` must be {expected}. Received: {problem['input']!r}."

@@ -220,10 +220,11 @@ def test_what_is_no_run(run, tmp_path):
     folds = tmp_path / "folds"
     (folds / "fold_0").mkdir(parents=True)
     shutil.copy(run / "recipe.yaml", folds)
-    with pytest.raises(RunError, match="folds has no model.keras.$"):
+    with pytest.raises(RunError, match="folds has no model.keras yet"):
         export_run(folds, "onnx")
+    shutil.copy(run / "recipe.yaml", folds / "fold_0")
     (folds / "fold_0" / "model.keras").touch()
-    with pytest.raises(RunError, match="export one of its folds, such as .*fold_0"):
+    with pytest.raises(RunError, match="has a model in each of its folds .*such as .*fold_0"):
         export_run(folds, "onnx")
 
 
