@@ -174,8 +174,8 @@ def _load_keras(path, threads):
     names, shape = model.layers[-1].class_names, model.input_shape
     if len(shape) != 4 or shape[3] != 3 or shape[1] is None or shape[1] != shape[2]:
         raise RunError(
-            f"{path} must have square RGB pictures of a fixed size as its input, (None, size, size, "
-            f"3). Received: {shape}."
+            f"The input of {path} must be square RGB pictures of a fixed size, with the shape "
+            f"(None, size, size, 3). Received: {shape}."
         )
     size = shape[1]
     return Runtime("keras", path, names, size, predict, model)
