@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasfer.errors import RunError
+from kerasfer.predict.graph_check import check_graph
 from kerasfer.runs.folder import RunFolder
 from kerasfer.text import did_you_mean
 
@@ -129,6 +130,8 @@ def load_runtime(path, *, threads=None):
         loaders = {".keras": _load_keras, ".tflite": _load_tflite, ".onnx": _load_onnx}
         if path.suffix not in loaders:
             raise RunError(f"Expected a .keras, .tflite or .onnx file. Received: {path}.")
+        if path.stat().st_size == 0:
+            raise RunError(f"{path} is an empty file. Copy it again, or export the model again.")
         return loaders[path.suffix](path, threads)
     if (path / "saved_model.pb").exists():
         return _load_saved_model(path)
@@ -163,7 +166,13 @@ def _load_keras(path, threads):
     from kerasfer.models.loading import load_model
     from kerasfer.runs.finding import find_run
 
-    model = load_model(find_run(path)[0])
+    file = find_run(path)[0]
+    if not zipfile.is_zipfile(file):
+        raise RunError(
+            f"{file} is not a Keras model file, or it was truncated: it is not a zip archive. Copy "
+            "it again, or train the model again."
+        )
+    model = load_model(file)
     # The first call builds the prediction function, which must not happen in two threads at once.
     lock = threading.Lock()
 
@@ -182,17 +191,19 @@ def _load_keras(path, threads):
 
 
 def _load_saved_model(path):
-    metadata = _read_metadata(
-        path, lambda: (path / "assets.extra" / METADATA).read_text(encoding="utf-8")
-    )
+    extra = path / "assets.extra" / METADATA
+    metadata = _read_metadata(path, lambda: extra.read_text(encoding="utf-8"))
+    check_graph(path)
     import tensorflow as tf
 
-    with _as_run_error(path, tf.errors.OpError, OSError, ValueError):
+    errors = (tf.errors.OpError, OSError, ValueError, KeyError, TypeError, AttributeError)
+    with _as_run_error(path, "cannot be loaded", *errors):
         loaded = tf.saved_model.load(str(path))
-    serve = loaded.signatures["serving_default"]
+        serve = loaded.signatures["serving_default"]
 
     def predict(images, loaded=loaded):  # `serve` does not keep the variables alive.
-        return serve(pictures=tf.constant(images))["probabilities"].numpy()
+        with _as_run_error(path, "failed", *errors):
+            return serve(pictures=tf.constant(images))["probabilities"].numpy()
 
     return Runtime("saved_model", path, *metadata, predict)
 
@@ -203,14 +214,15 @@ def _load_tflite(path, threads):
     except ImportError as error:
         raise _missing("ai-edge-litert", path) from error
     metadata = _read_metadata(path, lambda: zipfile.ZipFile(path).read(METADATA))
-    with _as_run_error(path, ValueError, RuntimeError):
+    with _as_run_error(path, "cannot be loaded", ValueError, RuntimeError):
         interpreter = Interpreter(str(path), num_threads=threads)
         run = interpreter.get_signature_runner()
-    (source,), (target,) = run.get_input_details(), run.get_output_details()
+        (source,), (target,) = run.get_input_details(), run.get_output_details()
     lock = threading.Lock()  # An interpreter has a single set of buffers.
 
     def predict(images):
-        with lock:  # The graph has a batch size of 1.
+        # The graph has a batch size of 1.
+        with lock, _as_run_error(path, "failed", ValueError, RuntimeError):
             return np.concatenate([run(**{source: image[None]})[target] for image in images])
 
     return Runtime("tflite", path, *metadata, predict)
@@ -219,21 +231,36 @@ def _load_tflite(path, threads):
 def _load_onnx(path, threads):
     try:
         import onnxruntime
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
     except ImportError as error:
         raise _missing("onnxruntime", path) from error
+    errors = (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.RuntimeException,
+        RuntimeError,
+        ValueError,
+    )
     options = onnxruntime.SessionOptions()
     if threads:
         options.intra_op_num_threads = threads
-    with _as_run_error(path, Fail, InvalidGraph, InvalidProtobuf):
+    providers = ["CPUExecutionProvider"]
+    with _as_run_error(path, "cannot be loaded", *errors):
+        # The fallback would print to stdout and load the file a second time.
         session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            str(path), options, providers=providers, enable_fallback=0
         )
-    metadata = _read_metadata(path, lambda: session.get_modelmeta().custom_metadata_map[METADATA])
-    source = session.get_inputs()[0].name
+        properties = session.get_modelmeta().custom_metadata_map
+        (source,) = (one.name for one in session.get_inputs())
+    metadata = _read_metadata(path, lambda: properties[METADATA])
 
     def predict(images):
-        return session.run(None, {source: images})[0]
+        with _as_run_error(path, "failed", *errors):
+            return session.run(None, {source: images})[0]
 
     return Runtime("onnx", path, *metadata, predict)
 
@@ -258,12 +285,13 @@ def _read_metadata(path, read):
 
 
 @contextlib.contextmanager
-def _as_run_error(path, *errors):
+def _as_run_error(path, problem, *errors):
+    """Converts the errors of a runtime to a `RunError` with a single line."""
     try:
         yield
     except errors as error:
-        reason = str(error).strip().split("\n")[0]
-        raise RunError(f"{path} cannot be loaded: {reason}") from error
+        reason = str(error).strip().split("\n")[0][:300]
+        raise RunError(f"{path} {problem}: {reason}") from error
 
 
 def _missing(package, path):
