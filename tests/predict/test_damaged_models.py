@@ -22,6 +22,8 @@ SUFFIXES = (".keras", ".onnx", ".tflite")
 @pytest.fixture(scope="module")
 def contents(tmp_path_factory):
     """The bytes of a model in each format, by suffix."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("Exports are made with TensorFlow.")
     keras.utils.set_random_seed(0)
     folder = tmp_path_factory.mktemp("exports")
     model = make_model("tiny")
@@ -175,7 +177,9 @@ def test_a_saved_model_must_not_call_its_saver(save):
         check_graph(path)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports with TensorFlow")
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="Exports are made with TensorFlow."
+)
 @pytest.mark.parametrize("name", ["tiny", "tiny_spd"])
 def test_exports_pass_the_check(tmp_path, name):
     write_saved_model(make_model(name), tmp_path / "1", metadata())
