@@ -1,16 +1,16 @@
-"""Explains a model: where it looks, and which regions and positions count.
+"""Explains predictions by heat maps, attention over regions and pairs of positions.
 
-`maps` computes the maps from the gradients of `gradients`. `faithfulness` evaluates a map,
-`overlays` and `figures` draw it, and `pictures` applies all of this to picture files.
+`maps` computes heat maps and scores from the gradients of `gradients`, and `faithfulness` evaluates
+heat maps. `explanation` combines both, `overlays` and `figures` draw the results, and `pictures`
+explains the faces in picture files.
 """
 
+from kerasfer.explain.explanation import Explanation, explain
 from kerasfer.explain.faithfulness import insertion_deletion
 from kerasfer.explain.gradients import NoFeatureMap
 from kerasfer.explain.maps import (
-    Explanation,
     attention_of_regions,
     enlarge,
-    explain,
     heat_map,
     position_pairs,
     shares_of_places,

@@ -1,4 +1,4 @@
-"""Figures of explanations: a face beside what the model saw in it."""
+"""Draws explanations of faces, and the heat maps of a report."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,17 +10,17 @@ from kerasfer.explain.maps import enlarge, heat_map, shares_of_places
 from kerasfer.explain.overlays import overlay, overlay_signed
 from kerasfer.plotting import BLUE, INK, ORANGE, SOFT_INK, save, style
 
-NUM_LINKS = 6  # strongest pairs of different places
-NUM_PICTURES = 12  # in the report
-SIDE = 3.1  # inches of a panel
+NUM_LINKS = 6  # The strongest pairs of different positions.
+NUM_PICTURES = 12  # In the report.
+SIDE = 3.1  # The side of a panel, in inches.
 
 
 def plot_explanation(explanation, path):
-    """Draws a face, its heat map, its regions or pairs of places, and the classes' probabilities.
+    """Draws a face, its heat map, its regions or pairs of positions, and the probabilities.
 
     Args:
         explanation: `kerasfer.explain.Explanation`.
-        path: the picture to write; its suffix chooses the format.
+        path: The picture file to write. Its suffix determines the format.
     """
     panels = [_draw_face, _draw_heat]
     if explanation.regions is not None:
@@ -38,25 +38,25 @@ def plot_explanation(explanation, path):
 
 
 def plot_heat_maps(model, samples, probabilities, path):
-    """Draws what a model looks at in a dozen pictures, taken from the classes in turn.
+    """Draws the heat maps of the predicted classes for up to 12 pictures of all classes.
 
-    Nothing is written where the model has no feature map to show.
+    No file is written if the model has no spatial feature map.
 
     Args:
-        model: `keras.Model` of kerasfer.
+        model: A functional `keras.Model` of kerasfer.
         samples: `kerasfer.data.samples.Samples`.
-        probabilities: float32 `(n, num_classes)`, what the model says of them.
-        path: the picture to write; its suffix chooses the format.
+        probabilities: The predictions for the samples, float32 `(n, num_classes)`.
+        path: The picture file to write. Its suffix determines the format.
 
     Returns:
-        Whether it was written.
+        Whether the file was written.
     """
     try:
         cut(model)
     except NoFeatureMap:
         return False
-    chosen = _some_of_each(samples.targets)
-    pictures = np.stack([_as_seen(samples.picture(i), model.input_shape[1]) for i in chosen])
+    chosen = _choose_pictures(samples.targets)
+    pictures = np.stack([_as_input(samples.picture(i), model.input_shape[1]) for i in chosen])
     predictions = probabilities[chosen].argmax(axis=1)
     heats = heat_map(model, pictures.astype("float32"), predictions)
     columns = 4
@@ -73,30 +73,30 @@ def plot_heat_maps(model, samples, probabilities, path):
             target = samples.targets[i]
             label, color = samples.class_names[predicted], INK
             if predicted != target:
-                label, color = f"{label}, is {samples.class_names[target]}", ORANGE
+                label, color = f"{label} (true: {samples.class_names[target]})", ORANGE
             axes.set_title(label, color=color, fontsize=10, pad=4, parse_math=False)
         save(figure, path)
     return True
 
 
 def _draw_face(axes, explanation):
-    _show(axes, explanation.picture, "what the model saw")
+    _show(axes, explanation.picture, "input")
 
 
 def _draw_heat(axes, explanation):
     picture = overlay(explanation.picture, explanation.heat)
-    _show(axes, picture, f"where it sees {explanation.label}")
-    score, rival = explanation.score, explanation.random_score
+    _show(axes, picture, f"heat map of {explanation.label}")
+    score, random = explanation.score, explanation.random_score
     if score:
         axes.set_xlabel(
-            f"insertion {score.insertion:.2f} (random {rival.insertion:.2f})\n"
-            f"deletion {score.deletion:.2f} (random {rival.deletion:.2f})",
+            f"insertion {score.insertion:.2f} (random {random.insertion:.2f})\n"
+            f"deletion {score.deletion:.2f} (random {random.deletion:.2f})",
             size=8.5,
         )
 
 
 def _draw_regions(axes, explanation):
-    """Draws the picture once a region, dark outside of it, over the region's coefficient."""
+    """Draws each region with its attention score. The rest of the picture is darkened."""
     scores, boxes = explanation.regions
     picture, size = explanation.picture, len(explanation.picture)
     gap, columns = size // 6, 3
@@ -109,7 +109,7 @@ def _draw_regions(axes, explanation):
         tile = picture // 4
         tile[y : y + height, x : x + width] = picture[y : y + height, x : x + width]
         sheet[top : top + size, left : left + size] = tile
-    _show(axes, sheet, "how much each region counts")
+    _show(axes, sheet, "attention of regions")
     for (top, left), box, score in zip(corners, boxes, scores, strict=True):
         corner = (left + box[0] * size - 0.5, top + box[1] * size - 0.5)
         color = ORANGE if score == scores.max() else BLUE
@@ -120,17 +120,17 @@ def _draw_regions(axes, explanation):
 
 
 def _draw_pairs(axes, explanation):
-    """Draws each place's exact share of the logit, and the pairs of places that go together."""
+    """Draws the contribution of each position to the logit, and the strongest pairs."""
     size = len(explanation.picture)
     pairs = explanation.pairs
     height, width = pairs.shape[:2]
     shares = shares_of_places(pairs)
     values = enlarge(shares, size, size)
-    _show(axes, overlay_signed(explanation.picture, values), "shares of places, and pairs")
+    _show(axes, overlay_signed(explanation.picture, values), "contributions of positions")
     flat = pairs.reshape(height * width, -1).copy()
-    both = flat + flat.T  # A here and B there, and the reverse
+    both = flat + flat.T  # Both assignments of the two positions to A and B.
     both[np.tril_indices(len(both))] = 0
-    most = min(NUM_LINKS, both.size // 8)  # of a few places not all
+    most = min(NUM_LINKS, both.size // 8)  # Not all pairs of a small feature map.
     strongest = [i for i in np.argsort(-both, axis=None)[:most] if both.flat[i] > 0]
     for index in strongest:
         ends = [divmod(end, width) for end in divmod(index, len(both))]
@@ -147,8 +147,8 @@ def _draw_pairs(axes, explanation):
     axes.set_xlim(-0.5, size - 0.5)
     axes.set_ylim(size - 0.5, -0.5)
     axes.set_xlabel(
-        f"orange speaks for {explanation.label}, blue against;\n"
-        "lines: the pairs of places that go best together",
+        f"orange: evidence for {explanation.label}, blue: against\n"
+        "lines: strongest pairs of positions",
         size=8.5,
         parse_math=False,
     )
@@ -174,7 +174,7 @@ def _draw_probabilities(axes, explanation):
     axes.set_box_aspect(1 / _WIDTHS[_draw_probabilities])
 
 
-_WIDTHS = {_draw_regions: 1.25, _draw_probabilities: 1.2}  # of the height
+_WIDTHS = {_draw_regions: 1.25, _draw_probabilities: 1.2}  # As multiples of the height.
 
 
 def _show(axes, picture, title):
@@ -186,8 +186,8 @@ def _show(axes, picture, title):
     axes.spines[:].set_visible(False)
 
 
-def _some_of_each(targets):
-    """Takes the first of each class, then the second of each, until there are enough."""
+def _choose_pictures(targets):
+    """Chooses the first picture of each class, then the second, up to `NUM_PICTURES`."""
     turns = np.empty(len(targets), "int64")
     for target in np.unique(targets):
         members = targets == target
@@ -195,6 +195,6 @@ def _some_of_each(targets):
     return np.lexsort((targets, turns))[:NUM_PICTURES]
 
 
-def _as_seen(picture, size):
+def _as_input(picture, size):
     picture = resize(picture, size)
     return np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture

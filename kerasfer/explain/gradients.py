@@ -8,16 +8,17 @@ from keras import ops
 
 from kerasfer.keras_internals import node_of, nodes_from_the_output, run_through_graph
 
-# Each part adds nodes to the layers, and JAX compiles it, so each is made once per model.
+# The parts of each model. They are cached, because each part adds nodes to the layers, and because
+# JAX compiles it.
 _PARTS = weakref.WeakKeyDictionary()
 
 
 class NoFeatureMap(ValueError):
-    """The model has no spatial feature map to explain, or one of a single position."""
+    """Raised for a model without a feature map of several positions."""
 
 
 class Cut:
-    """Divides a model at its last feature maps: pictures → maps → logits.
+    """Divides a model at its last feature maps into a front and a back model.
 
     Args:
         model: A functional `keras.Model` that ends in `kerasfer.layers.ClassProbabilities`. A
@@ -54,7 +55,14 @@ class Cut:
         self._gradients = _GRADIENTS[keras.backend.backend()](self.back)
 
     def maps(self, images):
-        """Computes the feature maps of pictures, float32 `(n, S, S, 3)`, as a list of tensors."""
+        """Computes the feature maps of pictures.
+
+        Args:
+            images: float32 RGB `(n, S, S, 3)` in [0, 255].
+
+        Returns:
+            A list of tensors.
+        """
         return [ops.convert_to_tensor(each) for each in compute(self.front, images)]
 
     def gradients(self, maps, class_index=None):
@@ -78,17 +86,17 @@ class Cut:
 
 
 def cut(model):
-    """Returns the `Cut` of a model, which is made once."""
+    """Returns the `Cut` of a model. It is created once and cached."""
     return once(model, "cut", lambda: Cut(model))
 
 
 def part(model, name, outputs):
-    """Returns the part of a model from its inputs to `outputs()`, which is made once."""
+    """Returns the model from `model.inputs` to `outputs()`. It is created once and cached."""
     return once(model, name, lambda: keras.Model(model.inputs, outputs()))
 
 
 def once(model, name, make):
-    """Returns the value of `make()`, which is computed once in the lifetime of a model."""
+    """Returns the value of `make()`. It is cached for the lifetime of the model."""
     parts = _PARTS.setdefault(model, {})
     if name not in parts:
         parts[name] = make()
@@ -96,9 +104,9 @@ def once(model, name, make):
 
 
 def compute(model, images):
-    """Computes the list of a model's outputs for pictures, in the way that is fastest once."""
+    """Computes the list of the outputs of a model for one batch, without tracing a graph for it."""
     images = np.asarray(images, "float32")
-    if keras.backend.backend() == "tensorflow":  # `predict_on_batch` would first trace a graph.
+    if keras.backend.backend() == "tensorflow":  # `predict_on_batch` would trace a graph.
         outputs = model([ops.convert_to_tensor(images)], training=False)
     else:
         outputs = model.predict_on_batch([images])
@@ -106,11 +114,12 @@ def compute(model, images):
 
 
 def to_numpy(tensor):
+    """Converts a tensor to a float32 NumPy array."""
     return ops.convert_to_numpy(ops.cast(tensor, "float32"))
 
 
 def _score(logits, chosen):
-    # At inference pictures are independent, so the gradient of the sum contains that of each.
+    # Pictures are independent at inference, so the gradient of the sum contains that of each.
     return ops.sum(ops.cast(logits, "float32") * chosen)
 
 
@@ -161,7 +170,7 @@ _GRADIENTS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
 
 def _last_maps(model):
     """Lists the feature maps on which no other feature map depends."""
-    maps, used = [], set()  # used: tensors from which a later map is computed
+    maps, used = [], set()  # `used` holds the tensors from which a later map is computed.
     for node in nodes_from_the_output(model):
         if node.is_input:
             continue

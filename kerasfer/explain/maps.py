@@ -1,142 +1,57 @@
-"""Why a model says what it says: where it looks, which regions and which places count.
+"""Computes heat maps, the attention of regions, and the contributions of pairs of positions.
 
-Maps are at the size of the pictures, whatever the size of the feature map they come from.
+Heat maps have the size of the pictures. The size of the feature map does not matter.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 from keras import ops
 from PIL import Image
 
-from kerasfer.errors import RunError
-from kerasfer.explain.faithfulness import Faithfulness, insertion_deletion, random_maps
 from kerasfer.explain.gradients import compute, cut, part, to_numpy
 from kerasfer.layers import BilinearPool, Covariance, RegionCrops, SPDAttention
 
-BATCH = 16  # pictures differentiated at once
-NUM_RANDOM = 4  # random maps that a map is compared with
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """Holds why a model gave one picture the probability of one class.
-
-    Args:
-        picture: uint8 `(S, S, 3)`, what the model saw.
-        class_names: the classes.
-        class_index: the class that is explained.
-        probabilities: float32 `(num_classes,)`.
-        heat: float32 `(S, S)` in [0, 1], of `heat_map`.
-        regions: of SPD-Attention, coefficients `(regions,)` and boxes `(regions, 4)`, else None.
-        pairs: of OBSR-Net, `(h, w, h, w)` of `position_pairs`, else None.
-        score: `Faithfulness` of the heat map, or None where it was not asked for.
-        random_score: the mean one of random maps.
-    """
-
-    picture: np.ndarray
-    class_names: tuple[str, ...]
-    class_index: int
-    probabilities: np.ndarray
-    heat: np.ndarray
-    regions: tuple | None = None
-    pairs: np.ndarray | None = None
-    score: Faithfulness | None = None
-    random_score: Faithfulness | None = None
-
-    @property
-    def label(self):
-        """Name of the class that is explained."""
-        return self.class_names[self.class_index]
-
-    @property
-    def probability(self):
-        """Its probability, in [0, 1]."""
-        return float(self.probabilities[self.class_index])
-
-
-def explain(model, pictures, class_index=None, *, steps=0):
-    """Explains what a model says of face crops.
-
-    Args:
-        model: `keras.Model` of kerasfer.
-        pictures: uint8 `(n, S, S, 3)`, S the model's picture size.
-        class_index: int, the class to explain; None for the most probable of each picture.
-        steps: steps of the insertion and deletion scores, as in `insertion_deletion`; 0 for none.
-
-    Returns:
-        A list of n `Explanation`.
-
-    Raises:
-        NoFeatureMap: the model has no place that could be shown.
-    """
-    images = np.asarray(pictures, dtype="float32")
-    probabilities = to_numpy(model.predict_on_batch(images))
-    classes = probabilities.argmax(1) if class_index is None else np.full(len(images), class_index)
-    heats = heat_map(model, images, classes)
-    regions = attention_of_regions(model, images) if has(model, SPDAttention) else None
-    pairs = position_pairs(model, images, classes) if has(model, BilinearPool) else None
-    coarse = cut(model).front.outputs[0].shape[1:3]
-    names = tuple(model.layers[-1].class_names)
-    explanations = []
-    for i, (picture, heat) in enumerate(zip(pictures, heats, strict=True)):
-        scores = [None, None]
-        if steps:
-            options = {"class_index": int(classes[i]), "steps": steps}
-            rivals = random_maps(coarse, len(heat), NUM_RANDOM, seed=i)
-            scores = [
-                insertion_deletion(model, images[i], heat, **options),
-                Faithfulness.mean(
-                    [insertion_deletion(model, images[i], rival, **options) for rival in rivals]
-                ),
-            ]
-        explanations.append(
-            Explanation(
-                picture,
-                names,
-                int(classes[i]),
-                probabilities[i],
-                heat,
-                None if regions is None else (regions[0][i], regions[1]),
-                None if pairs is None else pairs[i],
-                *scores,
-            )
-        )
-    return explanations
+BATCH_SIZE = 16  # Pictures whose gradients are computed at once.
 
 
 def heat_map(model, images, class_index=None, *, method=None):
-    """Shows where in each picture a class is seen (Grad-CAM).
+    """Computes heat maps of the positions that increase the logit of a class (Grad-CAM).
 
-    The channels of the last feature map are weighed by the mean gradient of the class's logit and
-    summed; what speaks against the class is cut off. Where a model has several such maps, two
-    extractors or the regions of SPD-Attention, each is laid where it was seen and all are summed.
+    The channels of the last feature map are weighted by the mean gradient of the logit and summed.
+    Negative values are set to zero. If a model has several last feature maps, such as those of two
+    feature extractors or of the regions of SPD-Attention, each map is enlarged to its region of
+    the picture, and the maps are summed.
 
-    A covariance of channels ignores what all places share, so that its mean gradient is zero but
-    for rounding. There each place is weighed by its own gradient (HiRes-CAM); behind an average
-    pooling the two are the same.
+    The covariance of channels does not change if a constant is added to all positions, so the mean
+    of its gradient is zero except for rounding errors. For models with such a pooling, each
+    position is therefore weighted by its own gradient (HiResCAM). For global average pooling both
+    methods give the same result.
 
     Args:
-        model: `keras.Model` of kerasfer.
-        images: float32 RGB `(n, S, S, 3)` in [0, 255], S the model's picture size.
-        class_index: int, or int `(n,)`; None for the most probable class of each picture.
-        method: a key of `METHODS`; None for `"hires_cam"` where a model pools by a covariance of
-            channels, else `"grad_cam"`.
+        model: A functional `keras.Model` of kerasfer.
+        images: float32 RGB `(n, S, S, 3)` in [0, 255], where S is the input size of the model.
+        class_index: int, or int `(n,)`. `None` selects the most probable class of each picture.
+        method: A key of `METHODS`. `None` selects `"hires_cam"` for models with a covariance of
+            channels and `"grad_cam"` for others.
 
     Returns:
-        float32 `(n, S, S)` in [0, 1]; the largest value of each map is 1, unless nothing speaks
-        for the class.
+        float32 `(n, S, S)` in [0, 1]. The maximum of each map is 1, or 0 if no position increases
+        the logit.
 
     Raises:
-        NoFeatureMap: the model has no feature map of several positions.
+        NoFeatureMap: If the model has no feature map of several positions.
 
     Example:
 
-    >>> heat_map(load_model("runs/quickstart/model.keras"), images).shape  # (8, 48, 48, 3)
-    (8, 48, 48)
+    ```python
+    model = load_model("runs/quickstart/model.keras")
+    heat_map(model, images)  # (8, 48, 48) for images of the shape (8, 48, 48, 3)
+    ```
 
-    Source: Selvaraju et al., Grad-CAM, ICCV 2017; Draelos and Carin, Use HiResCAM instead of
-    Grad-CAM, 2020, equation (8); Du et al. 2022, figure 6.
+    Reference:
+
+    - Selvaraju et al., Grad-CAM, ICCV 2017.
+    - Draelos and Carin, Use HiResCAM instead of Grad-CAM, 2020, equation (8).
+    - Du et al., 2022, figure 6.
     """
     if method is None:
         method = "hires_cam" if _pools_by_covariance(model) else "grad_cam"
@@ -146,18 +61,18 @@ def heat_map(model, images, class_index=None, *, method=None):
     size = images.shape[1]
     summed = np.zeros((len(images), size, size), "float32")
     boxes = None
-    for start in range(0, len(images), BATCH):
-        batch = slice(start, start + BATCH)
-        wanted = class_index if np.ndim(class_index) == 0 else np.asarray(class_index)[batch]
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = slice(start, start + BATCH_SIZE)
+        target = class_index if np.ndim(class_index) == 0 else np.asarray(class_index)[batch]
         maps = parts.maps(images[batch])
-        gradients = parts.gradients(maps, wanted)
+        gradients = parts.gradients(maps, target)
         for each, gradient in zip(maps, gradients, strict=True):
-            seen = METHODS[method](to_numpy(each), gradient)  # (n · regions, h, w)
-            seen = seen.reshape(len(images[batch]), -1, *seen.shape[1:])
-            if seen.shape[1] > 1 and boxes is None:
+            heat = METHODS[method](to_numpy(each), gradient)  # (n * regions, h, w)
+            heat = heat.reshape(len(images[batch]), -1, *heat.shape[1:])
+            if heat.shape[1] > 1 and boxes is None:
                 boxes = region_boxes(model)
-            for i, of_picture in enumerate(seen):
-                summed[start + i] += _lay_out(of_picture, boxes, size)
+            for i, regions in enumerate(heat):
+                summed[start + i] += _sum_regions(regions, boxes, size)
     summed = np.maximum(summed, 0)
     largest = summed.max(axis=(1, 2), keepdims=True)
     return np.divide(summed, largest, out=np.zeros_like(summed), where=largest > 0)
@@ -179,46 +94,54 @@ def _pools_by_covariance(model):
 
 
 def attention_of_regions(model, images):
-    """Tells how much SPD-Attention counts each region of each picture.
+    """Computes the attention scores of SPD-Attention for the regions of pictures.
 
     Args:
-        model: `keras.Model` with a `kerasfer.layers.SPDAttention`.
+        model: `keras.Model` with a `kerasfer.layers.SPDAttention` layer.
         images: float32 RGB `(n, S, S, 3)` in [0, 255].
 
     Returns:
-        Coefficients, float32 `(n, regions)` in [0, 1], and the regions' boxes, float32
-        `(regions, 4)`: left, top, width, height as shares of the picture. Region 0 is the whole.
+        A tuple `(scores, boxes)`. The scores are float32 `(n, regions)` in [0, 1]. The boxes are
+        float32 `(regions, 4)`: left, top, width and height as fractions of the picture. Region 0
+        is the whole picture.
 
     Raises:
-        ValueError: the model has no such layer.
+        ValueError: If the model does not have exactly one such layer.
     """
-    attention = _only(model, SPDAttention)
+    attention = _find_layer(model, SPDAttention)
     regions = part(model, "regions", lambda: attention.input)
     scores = []
-    for start in range(0, len(images), BATCH):
-        inputs = compute(regions, images[start : start + BATCH])
+    for start in range(0, len(images), BATCH_SIZE):
+        inputs = compute(regions, images[start : start + BATCH_SIZE])
         inputs = [ops.convert_to_tensor(each) for each in inputs]
         scores.append(to_numpy(attention(inputs, return_attention_scores=True)[1]))
     return np.concatenate(scores), region_boxes(model)
 
 
 def region_boxes(model):
-    """Tells where the regions of a model with `RegionCrops` lie at inference.
+    """Computes the boxes of the regions that `RegionCrops` crops at inference.
+
+    Args:
+        model: `keras.Model` with a `kerasfer.layers.RegionCrops` layer.
 
     Returns:
-        float32 `(regions, 4)`: left, top, width, height as shares of the picture.
+        float32 `(regions, 4)`: left, top, width and height as fractions of the picture.
+
+    Raises:
+        ValueError: If the model does not have exactly one such layer.
     """
-    layer = _only(model, RegionCrops)
-    config = {**layer.get_config(), "dtype": "float32"}  # half precision cannot count to 224
+    layer = _find_layer(model, RegionCrops)
+    # Half precision is too coarse for coordinates.
+    config = {**layer.get_config(), "dtype": "float32"}
     height, width = layer.input.shape[1:3]
-    # The layer itself is asked: what it makes of a picture of coordinates tells where it cut.
+    # The layer is applied to a picture of coordinates, so the crops contain their own positions.
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))
     picture = np.stack([columns, rows, rows], axis=-1)[None].astype("float32")
     crop = RegionCrops.from_config(config)
     seen = to_numpy(crop(ops.convert_to_tensor(picture), training=False))[0]
     boxes = []
     for axis, size in ((2, width), (1, height)):
-        first, second = size // 3, size - 1 - size // 3  # away from the repeated edge
+        first, second = size // 3, size - 1 - size // 3  # Away from the edge, which is repeated.
         line = np.take(seen[..., 2 - axis], 0, axis=3 - axis)  # (regions, size)
         share = (line[:, second] - line[:, first]) / (second - first)
         boxes.append(((line[:, first] - (first + 0.5) * share + 0.5) / size, share))
@@ -227,74 +150,74 @@ def region_boxes(model):
 
 
 def position_pairs(model, images, class_index=None):
-    """Splits the logit of a class into what OBSR-Net's two extractors see at pairs of places.
+    """Decomposes the logit of a class of OBSR-Net over pairs of positions.
 
-    The logit is w · z + b, where z is the pooled matrix M = Σ_l f_A(l) f_B(l)ᵀ after its signed
-    root and its norm. For one picture both only scale the entries: z = s ⊙ M with s = z / M. So
-    with G = w ⊙ s, the value of a pair is f_A(l)ᵀ G f_B(m), and of the pairs of equal places,
-    which are the ones that are pooled, it is the place's exact share: they sum to the logit less
-    its bias. The other pairs tell what would be added if A's view of l met B's view of m.
+    The logit is `w · z + b`, where `z` is the pooled matrix `M = Σ_l f_A(l) f_B(l)ᵀ` of the two
+    feature extractors A and B after the signed square root and the normalization. For a given
+    picture both only scale the entries: `z = s ⊙ M` with `s = z / M`. With `G = w ⊙ s`, the value
+    of the pair `(l, m)` is `f_A(l)ᵀ G f_B(m)`.
+
+    The values of the pairs of equal positions are the exact contributions of these positions, and
+    their sum is the logit minus the bias. The other pairs are not pooled. Their values show how
+    the features of A at `l` would contribute together with those of B at `m`.
 
     Args:
-        model: `keras.Model` with a `kerasfer.layers.BilinearPool` before its classifier.
+        model: `keras.Model` with a `kerasfer.layers.BilinearPool` layer before its classifier.
         images: float32 RGB `(n, S, S, 3)` in [0, 255].
-        class_index: int, or int `(n,)`; None for the most probable class of each picture.
+        class_index: int, or int `(n,)`. `None` selects the most probable class of each picture.
 
     Returns:
-        float32 `(n, h, w, h, w)`: of A's place (row, column) and of B's.
+        float32 `(n, h, w, h, w)`, indexed by the row and column of A and the row and column of B.
 
     Raises:
-        ValueError: the model has no such layer.
+        ValueError: If the model does not have exactly one such layer.
 
-    Source: the decomposition is kerasfer's own; pooling as in Lyu et al. 2024, (1) to (6).
+    Reference:
+
+    - Lyu et al., 2024, equations (1) to (6), for the pooling. The paper does not contain the
+      decomposition.
     """
-    pool = _only(model, BilinearPool)
+    pool = _find_layer(model, BilinearPool)
     maps = list(pool.input) if isinstance(pool.input, (list, tuple)) else [pool.input]
     front = part(model, "pairs", lambda: [*maps, pool.output, model.layers[-1].input])
     kernel = to_numpy(model.get_layer("logits").kernel)
     shape = maps[0].shape
     sides = shape[1:3] if pool.data_format == "channels_last" else shape[2:]
     pairs = []
-    for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH]
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE]
         outputs = [to_numpy(output) for output in compute(front, batch)]
-        for i, (*seen, pooled, logits) in enumerate(zip(*outputs, strict=True), start):
-            a, b = (_rows(each, pool.data_format) for each in (seen[0], seen[-1]))
+        for i, (*features, pooled, logits) in enumerate(zip(*outputs, strict=True), start):
+            a, b = (_rows(each, pool.data_format) for each in (features[0], features[-1]))
             matrix = a.T @ b
-            wanted = class_index if np.ndim(class_index) == 0 else class_index[i]
-            wanted = logits.argmax() if wanted is None else wanted
-            weighed = (kernel[:, wanted] * pooled).reshape(matrix.shape)
-            scaled = np.divide(weighed, matrix, out=np.zeros_like(matrix), where=matrix != 0)
+            target = class_index if np.ndim(class_index) == 0 else class_index[i]
+            target = logits.argmax() if target is None else target
+            weighted = (kernel[:, target] * pooled).reshape(matrix.shape)
+            scaled = np.divide(weighted, matrix, out=np.zeros_like(matrix), where=matrix != 0)
             pairs.append((a @ scaled @ b.T).reshape(*sides, *sides))
     return np.stack(pairs)
 
 
 def shares_of_places(pairs):
-    """Takes the pairs of equal places, `(h, w)`, out of one picture's pairs `(h, w, h, w)`."""
+    """Returns the contribution of each position to the logit of a class.
+
+    Args:
+        pairs: The pairs of one picture from `position_pairs`, `(h, w, h, w)`.
+
+    Returns:
+        `(h, w)`, the values of the pairs of equal positions.
+
+    Example:
+
+    >>> shares_of_places(np.arange(4.0).reshape(1, 2, 1, 2)).tolist()
+    [[0.0, 3.0]]
+    """
     height, width = pairs.shape[:2]
     return np.diagonal(pairs.reshape(height * width, -1)).reshape(height, width)
 
 
-def has(model, layer_class):
-    """Whether a model has a layer of a class."""
-    return any(isinstance(layer, layer_class) for layer in model.layers)
-
-
-def class_of(class_names, name):
-    """Returns the index of a class.
-
-    Raises:
-        RunError: there is none of that name.
-    """
-    if name not in class_names:
-        raise RunError(
-            f"The model knows the classes {', '.join(class_names)}. Received: --class {name}."
-        )
-    return list(class_names).index(name)
-
-
-def _lay_out(maps, boxes, size):
-    """Sums the maps of a picture's regions `(regions, h, w)`, each enlarged to where it lies."""
+def _sum_regions(maps, boxes, size):
+    """Sums the maps `(regions, h, w)` of a picture, each enlarged to the box of its region."""
     if len(maps) == 1:
         return enlarge(maps[0], size, size)
     summed = np.zeros((size, size), "float32")
@@ -306,7 +229,7 @@ def _lay_out(maps, boxes, size):
 
 
 def enlarge(values, height, width):
-    """Enlarges a float map `(h, w)` bilinearly."""
+    """Enlarges a float map `(h, w)` to `(height, width)` by bilinear interpolation."""
     image = Image.fromarray(np.ascontiguousarray(values, "float32"))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
@@ -317,11 +240,11 @@ def _rows(feature_map, data_format):
     return feature_map.reshape(-1, feature_map.shape[-1])
 
 
-def _only(model, layer_class):
+def _find_layer(model, layer_class):
     found = [layer for layer in model.layers if isinstance(layer, layer_class)]
     if len(found) != 1:
         raise ValueError(
-            f"The model must have one layer {layer_class.__name__}. "
+            f"The model must have exactly one {layer_class.__name__} layer. "
             f"Received: {model.name}, which has {len(found)}."
         )
     return found[0]

@@ -1,26 +1,31 @@
-"""Colors for maps: heat over a face, and what speaks for and against."""
+"""Overlays heat maps and signed maps on pictures."""
 
 import matplotlib
 import numpy as np
 
 from kerasfer.plotting import BLUE, ORANGE
 
-HEAT = "inferno"  # readable with any color vision, and in gray
+HEAT = "inferno"  # Readable with color vision deficiencies, and in grayscale.
 
 
 def overlay(picture, heat, strength=0.65):
-    """Lays a heat map over a picture.
+    """Overlays a heat map on a picture.
 
-    The picture becomes gray, and the more transparent the heat the lower it is, so that the face
-    stays visible where the model does not look.
+    The picture is converted to gray. Low values are transparent, so that the face remains visible
+    there.
 
     Args:
         picture: uint8 or float RGB `(h, w, 3)` in [0, 255].
         heat: float `(h, w)` in [0, 1].
-        strength: opacity of the highest value, in [0, 1].
+        strength: The opacity of the value 1, in [0, 1].
 
     Returns:
         uint8 `(h, w, 3)`.
+
+    Example:
+
+    >>> overlay(np.full((1, 1, 3), 90), np.zeros((1, 1))).tolist()
+    [[[90, 90, 90]]]
     """
     colors = 255 * matplotlib.colormaps[HEAT](np.clip(heat, 0, 1))[..., :3]
     opacity = strength * np.clip(heat, 0, 1)[..., None] ** 0.7
@@ -28,12 +33,12 @@ def overlay(picture, heat, strength=0.65):
 
 
 def overlay_signed(picture, values, strength=0.8):
-    """Lays a signed map over a picture: orange speaks for, blue against, gray is neither.
+    """Overlays a signed map on a picture, in orange for positive and blue for negative values.
 
     Args:
         picture: uint8 or float RGB `(h, w, 3)` in [0, 255].
-        values: float `(h, w)`; the largest magnitude has the fullest color.
-        strength: its opacity, in [0, 1].
+        values: float `(h, w)`. The opacity is proportional to the magnitude.
+        strength: The opacity of the largest magnitude, in [0, 1].
 
     Returns:
         uint8 `(h, w, 3)`.

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from kerasfer.errors import DataError, RunError
+from kerasfer.explain.explanation import explain
 from kerasfer.explain.figures import plot_explanation
 from kerasfer.explain.gradients import NoFeatureMap
-from kerasfer.explain.maps import class_of, explain
 from kerasfer.predict import Predictor
 from kerasfer.predict.outputs import OutputNames
 from kerasfer.predict.runtimes import load_runtime
@@ -18,14 +18,14 @@ def explain_pictures(
 ):
     """Explains the prediction for each face in picture files, and writes a figure for each.
 
-    Figures are named `<name of the picture>.explained.png`. From the second face of a picture on
-    they are named `<name>.face2.explained.png` and so on.
+    The name of a figure is `<name of the picture>.explained.png`, or
+    `<name of the picture>.face2.explained.png` for the second face of a picture.
 
     Args:
         run: A run folder, a `.keras` file or the name of a pretrained model. `None` selects the
             default pretrained model.
         paths: List of picture files.
-        output_dir: Folder of the figures, which is created.
+        output_dir: Folder of the figures. It is created if it does not exist.
         faces, margin: As in `kerasfer.predict.Predictor`.
         class_name: The class to explain. `None` selects the predicted class of each face.
         steps: Number of steps of the insertion and deletion scores. 0 omits the scores.
@@ -34,11 +34,13 @@ def explain_pictures(
         A dict for each picture: `picture`; `error`, a message or None; and `faces`, a list of dicts
         with `box` (x, y, width, height in pixels, or None for the whole picture), `class`,
         `probability`, `insertion`, `random_insertion`, `deletion`, `random_deletion` (None without
-        steps), `regions` (of SPD-Attention a list of dicts with `box`, left, top, width and height
-        as shares of the crop, and `attention`; else None) and `figure`, the path of its figure.
+        steps), `regions` and `figure`, the path of its figure. For SPD-Attention, `regions` is a
+        list of dicts with `box` (left, top, width and height as fractions of the crop) and
+        `attention`. It is None for other models.
 
     Raises:
-        RunError: If `run` is an exported model, has no such class or no spatial feature map.
+        RunError: If `run` cannot be loaded, is an exported model, does not have the class, or has
+            no spatial feature map.
     """
     runtime = load_runtime(run)
     if runtime.model is None:
@@ -46,7 +48,7 @@ def explain_pictures(
             f"{run} is an exported model, which has no gradients. Explain the run folder or its "
             "model.keras instead."
         )
-    class_index = None if class_name is None else class_of(runtime.class_names, class_name)
+    class_index = None if class_name is None else _find_class(runtime.class_names, class_name)
     predictor = Predictor(runtime, faces=faces, margin=margin)
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     names = OutputNames(paths, output_dir, ENDING)
@@ -66,6 +68,19 @@ def explain_pictures(
             plot_explanation(one, figure)
             records.append(_record(one, face, figure))
         yield {"picture": str(path), "error": None, "faces": records}
+
+
+def _find_class(class_names, name):
+    """Returns the index of a class.
+
+    Raises:
+        RunError: If no class has this name.
+    """
+    if name not in class_names:
+        raise RunError(
+            f"The class must be one of {', '.join(class_names)}. Received: --class {name}."
+        )
+    return list(class_names).index(name)
 
 
 def _record(explanation, face, figure):

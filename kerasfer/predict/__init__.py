@@ -1,4 +1,4 @@
-"""Finds the faces in pictures and says what they show."""
+"""Finds the faces in pictures and classifies their expressions."""
 
 import os
 from dataclasses import dataclass, replace
@@ -15,20 +15,20 @@ from kerasfer.predict.runtimes import Runtime, load_runtime
 
 __all__ = ["FacePrediction", "Predictor", "annotate", "draw", "to_record"]
 
-MOST_WAITING = 64  # pictures read before their faces are classified
-LARGEST_DRAWN = 2560  # pixels
+MAX_PENDING = 64  # Pictures that are read before their faces are classified.
+MAX_ANNOTATED_SIDE = 2560  # Pixels.
 
 
 @dataclass(frozen=True, eq=False)
 class FacePrediction:
-    """Holds what one face shows.
+    """Holds the prediction for one face.
 
     Args:
-        face: where it is, a `kerasfer.faces.Face`; None where the whole picture is the face.
-        label: name of the most probable class.
+        face: The detected `kerasfer.faces.Face`. `None` if the whole picture is the face.
+        label: The name of the most probable class.
         probabilities: float32 `(num_classes,)`.
-        class_names: the classes, in the order of the probabilities.
-        crop: uint8 `(image_size, image_size, 3)`, what the model saw.
+        class_names: The names of the classes, in the order of the probabilities.
+        crop: The input of the model, uint8 `(image_size, image_size, 3)`.
     """
 
     face: Face | None
@@ -39,37 +39,40 @@ class FacePrediction:
 
     @property
     def probability(self):
-        """Probability of the label, in [0, 1]."""
+        """The probability of the label, in [0, 1]."""
         return float(self.probabilities.max())
 
 
 class Predictor:
-    """Finds the faces in pictures and classifies them, many at a time.
+    """Finds the faces in pictures and classifies them in batches.
 
-    Faces of several pictures share a batch. May be called from several threads.
+    A batch may contain faces of several pictures. A predictor can be called from several threads.
 
     Args:
-        run: a run's folder, a `.keras`, `.tflite` or `.onnx` file, a SavedModel's folder, or a
+        run: A run folder, a `.keras`, `.tflite` or `.onnx` file, the folder of a SavedModel, or a
             `kerasfer.predict.runtimes.Runtime`.
-        faces: a key of `kerasfer.faces.DETECTORS`; `"none"` if each picture is a ready crop; or a
-            function that maps uint8 RGB `(height, width, 3)` to a list of `kerasfer.faces.Face`.
-        margin: as in `kerasfer.faces.crop_face`. What suits is what the model was trained on.
-        align: whether faces are turned so that their eyes are level.
-        batch_size: faces classified at once.
+        faces: A key of `kerasfer.faces.DETECTORS`, or a function that maps uint8 RGB
+            `(height, width, 3)` to a list of `kerasfer.faces.Face`. Use `"none"` if each picture
+            is a ready face crop.
+        margin: As in `kerasfer.faces.crop_face`. Use the margin of the training pictures.
+        align: Whether faces are rotated so that their eyes are level.
+        batch_size: The number of faces that are classified at once.
 
     Attributes:
-        class_names: one string a class.
-        image_size: side of the crops, in pixels.
-        runtime: the `Runtime`.
+        class_names: The names of the classes.
+        image_size: The side of the crops, in pixels.
+        runtime: The `Runtime`.
 
     Raises:
-        RunError: `run` cannot be loaded, or the detector's package is not installed.
+        RunError: If `run` cannot be loaded, or the package of the detector is not installed.
 
     Example:
 
-    >>> predictor = Predictor("runs/quickstart")
-    >>> [[face.label for face in faces] for faces in predictor(["us.jpg", "them.jpg"])]
-    [['happy', 'neutral'], ['surprise']]
+    ```python
+    predictor = Predictor("runs/quickstart")
+    for faces in predictor(["us.jpg", "them.jpg"]):
+        print([face.label for face in faces])
+    ```
     """
 
     def __init__(self, run, *, faces="mtcnn", margin=0.0, align=True, batch_size=32):
@@ -87,17 +90,17 @@ class Predictor:
         self.batch_size = batch_size
 
     def __call__(self, pictures):
-        """Classifies the faces of pictures.
+        """Classifies the faces in pictures.
 
         Args:
             pictures: Sequence of paths, PIL pictures or uint8 RGB arrays `(height, width, 3)`.
 
         Returns:
-            For each picture a list of `FacePrediction`, the largest face first; empty where no
-            face was found.
+            For each picture a list of `FacePrediction`, the largest face first. The list is empty
+            if no face was found.
 
         Raises:
-            DataError: a picture cannot be read; the message names it.
+            DataError: If a picture cannot be read. The message contains its path.
         """
         if isinstance(pictures, (str, os.PathLike, Image.Image, np.ndarray)) and (
             not isinstance(pictures, np.ndarray) or pictures.ndim < 4
@@ -114,12 +117,15 @@ class Predictor:
         return results
 
     def stream(self, pictures):
-        """Yields what `__call__` returns picture by picture, in constant memory.
+        """Yields the results of `__call__` one picture at a time, in constant memory.
+
+        Args:
+            pictures: Iterable of pictures, as in `__call__`.
 
         Yields:
-            For each picture its list of `FacePrediction`, or the `DataError` that it caused.
+            For each picture its list of `FacePrediction`, or a `DataError` if it cannot be read.
         """
-        waiting, num_crops = [], 0
+        pending, num_crops = [], 0
         for picture in pictures:
             try:
                 found = self.find(picture)
@@ -127,17 +133,20 @@ class Predictor:
                 found = error
             else:
                 num_crops += len(found)
-            waiting.append(found)
-            if num_crops >= self.batch_size or len(waiting) >= MOST_WAITING:
-                yield from self._finish(waiting)
-                waiting, num_crops = [], 0
-        yield from self._finish(waiting)
+            pending.append(found)
+            if num_crops >= self.batch_size or len(pending) >= MAX_PENDING:
+                yield from self._classify_pending(pending)
+                pending, num_crops = [], 0
+        yield from self._classify_pending(pending)
 
     def find(self, picture):
-        """Finds the faces of one picture.
+        """Finds the faces in one picture.
+
+        Args:
+            picture: A picture, as in `__call__`.
 
         Returns:
-            A list of pairs: the `Face`, or None for the whole picture, and its crop, uint8
+            A list of pairs of a `Face`, or `None` for the whole picture, and its crop, uint8
             `(image_size, image_size, 3)`.
         """
         picture = as_picture(picture)
@@ -150,10 +159,13 @@ class Predictor:
         ]
 
     def classify(self, crops):
-        """Predicts the probabilities of crops, float32 `(n, num_classes)`.
+        """Predicts the class probabilities of face crops.
 
         Args:
-            crops: sequence of n uint8 RGB arrays, of any size.
+            crops: Sequence of n uint8 RGB arrays of any size.
+
+        Returns:
+            float32 `(n, num_classes)`.
         """
         crops = [resize(crop, self.image_size) for crop in crops]
         parts = [np.zeros((0, len(self.class_names)), "float32")]
@@ -161,32 +173,33 @@ class Predictor:
             parts.append(self.runtime(np.stack(crops[start : start + self.batch_size])))
         return np.concatenate(parts)
 
-    def _finish(self, waiting):
-        crops = [crop for found in waiting if isinstance(found, list) for _, crop in found]
+    def _classify_pending(self, pending):
+        crops = [crop for found in pending if isinstance(found, list) for _, crop in found]
         probabilities = iter(self.classify(crops))
-        for found in waiting:
+        for found in pending:
             yield (
-                [self._name(face, crop, next(probabilities)) for face, crop in found]
+                [self._prediction(face, crop, next(probabilities)) for face, crop in found]
                 if isinstance(found, list)
                 else found
             )
 
-    def _name(self, face, crop, probabilities):
+    def _prediction(self, face, crop, probabilities):
         label = self.class_names[int(probabilities.argmax())]
         return FacePrediction(face, label, probabilities, self.class_names, crop)
 
 
 def to_record(picture, result):
-    """Says what was found in a picture in plain values, as `kerasfer predict --json` prints it.
+    """Converts the result for a picture to plain values, as in `kerasfer predict --json`.
 
     Args:
-        picture: its path.
-        result: list of `FacePrediction`, or the `DataError` that the picture caused.
+        picture: The path of the picture.
+        result: List of `FacePrediction`, or the `DataError` of a picture that cannot be read.
 
     Returns:
-        A dict: `picture`; `error`, the message or None; and `faces`, a list of dicts with `box`
-        (x, y, width, height in pixels, or None for the whole picture), `score`, `landmarks` (five
-        pairs x, y, or None), `label`, `probability` and `probabilities` (a dict by class).
+        A dict with the keys `picture`; `error`, a message or None; and `faces`, a list of dicts
+        with `box` (x, y, width, height in pixels, or None for the whole picture), `score`,
+        `landmarks` (five pairs x, y, or None), `label`, `probability` and `probabilities` (a dict
+        from class names to probabilities).
     """
     if isinstance(result, DataError):
         return {"picture": str(picture), "error": str(result), "faces": []}
@@ -194,17 +207,17 @@ def to_record(picture, result):
 
 
 def annotate(picture, predictions, path):
-    """Writes a picture with its faces' boxes, labels and bars to `path`, a PNG file.
+    """Writes a copy of a picture with the boxes, labels and bars of its faces to a PNG file.
 
-    Pictures with a side above 2,560 pixels are shrunk to it.
+    Pictures with a side above 2,560 pixels are downscaled to it.
 
     Args:
-        picture: a path, or uint8 RGB `(height, width, 3)`.
-        predictions: list of `FacePrediction`.
-        path: the file to write.
+        picture: A path, or uint8 RGB `(height, width, 3)`.
+        predictions: List of `FacePrediction`.
+        path: The file to write.
     """
     original = as_picture(picture)
-    picture = shrink(original, LARGEST_DRAWN)
+    picture = shrink(original, MAX_ANNOTATED_SIDE)
     scale = picture.shape[1] / original.shape[1]
     scaled = [
         one if one.face is None else replace(one, face=one.face.scaled(scale))
@@ -217,7 +230,7 @@ def annotate(picture, predictions, path):
 def _face_record(prediction):
     face = prediction.face
     landmarks = None if face is None else face.landmarks
-    probabilities = [round(float(share), 6) for share in prediction.probabilities]
+    probabilities = [round(float(value), 6) for value in prediction.probabilities]
     return {
         "box": None if face is None else [round(float(value), 1) for value in face.box],
         "score": None if face is None else round(face.score, 4),
@@ -229,11 +242,17 @@ def _face_record(prediction):
 
 
 def as_picture(picture):
-    """Returns a picture as uint8 RGB `(height, width, 3)`, reading it where it is a path.
+    """Converts a picture to uint8 RGB `(height, width, 3)`.
+
+    Args:
+        picture: The path of a file to read, a PIL picture, or uint8 RGB `(height, width, 3)`.
+
+    Returns:
+        uint8 RGB `(height, width, 3)`.
 
     Raises:
-        DataError: the file cannot be read.
-        ValueError: the array is none of a picture.
+        DataError: If the file cannot be read.
+        ValueError: If an array has another type or shape.
     """
     if picture is None:
         raise ValueError(

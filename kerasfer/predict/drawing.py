@@ -1,4 +1,4 @@
-"""Draws the predictions for the faces of a picture into a copy of it."""
+"""Draws the predictions for the faces in a picture on a copy of it."""
 
 import functools
 
@@ -9,22 +9,22 @@ from PIL import Image, ImageDraw, ImageFont
 from kerasfer.plotting import BLUE, CJK_FONTS, INK
 from kerasfer.text import percent
 
-SHOWN = 3  # Bars below a face, for the most probable classes.
-NARROWEST = 64  # Pixels. Narrower boxes have no bars.
-SMALLEST = 320  # Pixels. Smaller ready crops are enlarged to this side.
-PAPER, TRACK = "#ffffff", "#e4e9ee"
+NUM_BARS = 3  # Bars below a face, for the most probable classes.
+MIN_WIDTH = 64  # Pixels. Narrower boxes have no bars.
+MIN_CROP_SIDE = 320  # Pixels. Smaller ready crops are enlarged to this side.
+BACKGROUND, TRACK = "#ffffff", "#e4e9ee"
 BAR, PANEL = (138, 190, 232, 255), (255, 255, 255, 205)
 
 
 def draw(picture, predictions):
-    """Draws boxes, labels and the bars of the most probable classes into a copy of a picture.
+    """Draws boxes, labels and bars of the most probable classes on a copy of a picture.
 
     Bars that would hide another face are omitted. A ready crop has no box. It is enlarged if it is
     small, and the bars of all classes are drawn to the right of it.
 
     Args:
         picture: uint8 RGB `(height, width, 3)`.
-        predictions: List of `kerasfer.predict.FacePrediction`. Bars need its `class_names`.
+        predictions: List of `kerasfer.predict.FacePrediction`. Bars require its `class_names`.
 
     Returns:
         uint8 RGB with the shape of the picture, except for ready crops.
@@ -46,12 +46,12 @@ def draw(picture, predictions):
         _draw_box(image, one)
     for one in predictions:
         if one.face is None:
-            image = _beside(image, one)
+            image = _draw_crop(image, one)
     return np.asarray(image)
 
 
 def upscale(picture, longest):
-    """Enlarges a uint8 picture to a longest side of `longest` pixels, if it has fewer."""
+    """Enlarges a uint8 picture whose longest side is below `longest` pixels to that side."""
     height, width = picture.shape[:2]
     scale = longest / max(height, width)
     if scale <= 1:
@@ -78,33 +78,33 @@ def _draw_box(image, prediction):
 def _draw_bars(image, prediction, others):
     """Draws bars below a face, unless they would hide another face or the box is too narrow."""
     x, y, width, height = prediction.face.box
-    if width < NARROWEST or not prediction.class_names:
+    if width < MIN_WIDTH or not prediction.class_names:
         return
     size = 0.8 * _text_size(image, width)
-    best = np.argsort(-prediction.probabilities, kind="stable")[:SHOWN]
+    best = np.argsort(-prediction.probabilities, kind="stable")[:NUM_BARS]
     row = 1.35 * size
-    top = min(y + height, image.height - row * len(best) - 2)  # at the lower edge: inside the box
+    top = min(y + height, image.height - row * len(best) - 2)  # Inside the box at the lower edge.
     panel = (x, top, x + width, top + row * len(best) + 2)
     if any(_overlap(panel, box) for box in others):
         return
     pen = ImageDraw.Draw(image, "RGBA")
     pen.rectangle(panel, fill=PANEL)
     for number, index in enumerate(best):
-        share, name = float(prediction.probabilities[index]), prediction.class_names[index]
+        probability, name = float(prediction.probabilities[index]), prediction.class_names[index]
         upper = top + 2 + number * row
-        pen.rectangle((x, upper, x + share * width, upper + row - 2), fill=BAR)
+        pen.rectangle((x, upper, x + probability * width, upper + row - 2), fill=BAR)
         middle, font = upper + row / 2 - 1, _font(name, size)
         name = _shorten(pen, name, font, width - 4 * size)
         pen.text((x + 0.3 * size, middle), name, font=font, fill=INK, anchor="lm")
         right = x + width - 0.3 * size
-        pen.text((right, middle), percent(share, 0), font=font, fill=INK, anchor="rm")
+        pen.text((right, middle), percent(probability, 0), font=font, fill=INK, anchor="rm")
 
 
-def _beside(image, prediction):
+def _draw_crop(image, prediction):
     """Draws the bars of all classes to the right of a ready crop."""
-    image = Image.fromarray(upscale(np.asarray(image), SMALLEST))
-    height = max(image.height, SMALLEST)
-    page = Image.new("RGB", (image.width + height, height), PAPER)
+    image = Image.fromarray(upscale(np.asarray(image), MIN_CROP_SIDE))
+    height = max(image.height, MIN_CROP_SIDE)
+    page = Image.new("RGB", (image.width + height, height), BACKGROUND)
     page.paste(image, (0, (height - image.height) // 2))
     pen = ImageDraw.Draw(page)
     left, width = image.width + 0.06 * height, 0.88 * height
@@ -113,7 +113,7 @@ def _beside(image, prediction):
     names = prediction.class_names
     row = 0.82 * height / max(len(names), 1)
     size = min(0.5 * row, 0.055 * height)
-    for index, (name, share) in enumerate(zip(names, prediction.probabilities, strict=False)):
+    for index, (name, probability) in enumerate(zip(names, prediction.probabilities, strict=False)):
         top = 0.16 * height + index * row
         font = _font(name, size)
         start = left + 0.3 * width
@@ -122,17 +122,17 @@ def _beside(image, prediction):
         pen.text((left, middle), shown, font=font, fill=INK, anchor="lm")
         lower, upper, full = middle - 0.28 * row, middle + 0.28 * row, 0.52 * width
         pen.rectangle((start, lower, start + full, upper), fill=TRACK)
-        if share * full >= 1:
-            pen.rectangle((start, lower, start + float(share) * full, upper), fill=BLUE)
+        if probability * full >= 1:
+            pen.rectangle((start, lower, start + float(probability) * full, upper), fill=BLUE)
         end = left + width
-        pen.text((end, middle), percent(share, 0), font=font, fill=INK, anchor="rm")
+        pen.text((end, middle), percent(probability, 0), font=font, fill=INK, anchor="rm")
     return page
 
 
 def _overlap(panel, box):
     left, top, right, bottom = panel
     x, y, width, height = box
-    label = 0.2 * width  # stands above the box
+    label = 0.2 * width  # The height of the label above the box.
     return left < x + width and x < right and top < y + height and y - label < bottom
 
 
@@ -150,7 +150,7 @@ def _shorten(pen, text, font, width):
 
 
 def _font(text, size):
-    wide = any(ord(letter) >= 0x2E80 for letter in text)  # Chinese, Japanese, Korean
+    wide = any(ord(letter) >= 0x2E80 for letter in text)  # Chinese, Japanese and Korean.
     return _load_font(wide, max(8, round(size)))
 
 

@@ -1,4 +1,4 @@
-"""Finds the pictures that a user names, and names the output files."""
+"""Finds input pictures by file, folder or pattern, and chooses the names of output files."""
 
 import glob
 from pathlib import Path
@@ -8,10 +8,11 @@ from kerasfer.errors import DataError
 
 
 def find_pictures(names):
-    """Lists the pictures that files, folders and patterns name, each once, in the given order.
+    """Lists the pictures of files, folders and patterns, each once, in the given order.
 
-    A file is listed whatever its suffix is. Of a folder, and of the matches of a pattern, only
-    pictures are listed. Subfolders are not searched; use the pattern `folder/**/*` for that.
+    A file is listed even if it does not have the suffix of a picture. In folders and among the
+    matches of a pattern, other files are ignored. Subfolders are not searched. Use the pattern
+    `folder/**/*` to search them.
 
     Args:
         names: Sequence of strings or paths. Patterns contain `*`, `?`, `[...]` or `**`.
@@ -21,7 +22,7 @@ def find_pictures(names):
 
     Raises:
         DataError: If a file does not exist, a folder contains no picture, or a pattern matches
-            none.
+            no picture.
 
     Example:
 
@@ -43,7 +44,7 @@ def find_pictures(names):
         else:
             matches = sorted(Path(match) for match in glob.glob(str(name), recursive=True))
             pictures = [path for path in matches if path.suffix.lower() in SUFFIXES]
-            missing = _what_is_missing(path, matches)
+            missing = _describe_missing(path, matches)
         if not pictures:
             raise DataError(missing)
         found |= dict.fromkeys(pictures)
@@ -51,12 +52,13 @@ def find_pictures(names):
 
 
 class OutputNames:
-    """Names output files `folder/<stem of the picture><ending>`, each name once.
+    """Chooses unique names for output files, `folder/<stem of the picture><ending>`.
 
-    Pictures with the same stem get numbers. No name is the path of one of the pictures.
+    The names for pictures with the same stem are numbered. An output file never has the path of
+    an input picture.
 
     Args:
-        pictures: List of paths, which are never used as names.
+        pictures: List of the paths of the input pictures.
         folder: The folder of the output files.
         ending: The end of each name, such as `".annotated.png"`.
 
@@ -77,7 +79,10 @@ class OutputNames:
 
         Args:
             picture: The path of the picture.
-            face: The number of the face. From 2 on it becomes part of the name, as `.face2`.
+            face: The number of the face. From 2 on it is part of the name, as in `.face2`.
+
+        Returns:
+            A `pathlib.Path`.
         """
         stem, number = Path(picture).stem + (f".face{face}" if face > 1 else ""), 1
         output = self.folder / f"{stem}{self.ending}"
@@ -88,8 +93,8 @@ class OutputNames:
         return output
 
 
-def _what_is_missing(path, matches):
+def _describe_missing(path, matches):
     if not glob.has_magic(str(path)):
         return f"Expected a picture, a folder or a pattern. Received: {path}, which does not exist."
     what = "only files that are not pictures" if matches else "nothing"
-    return f"The pattern {path} matches {what}: expected names that end in {', '.join(SUFFIXES)}."
+    return f"The pattern {path} matches {what}. Expected names that end in {', '.join(SUFFIXES)}."

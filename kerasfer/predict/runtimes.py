@@ -1,13 +1,14 @@
-"""What predicts, whatever format it is in: a Keras model, a SavedModel, a TFLite or an ONNX file.
+"""Loads models of all formats for prediction: Keras, SavedModel, TFLite and ONNX.
 
-| path                                                   | computed by                             |
-|--------------------------------------------------------|-----------------------------------------|
-| a run's folder, a `.keras` file                        | Keras, on the backend in use            |
-| `saved_models/<name>/<version>`, `saved_models/<name>` | TensorFlow; of versions the highest     |
-| a `.tflite` file                                       | ai-edge-litert, as on a phone: no Flex  |
-| a `.onnx` file                                         | onnxruntime                             |
+| Path                            | Runtime                                                  |
+|---------------------------------|----------------------------------------------------------|
+| A run folder, a `.keras` file   | Keras, with the current backend                          |
+| `saved_models/<name>/<version>` | TensorFlow                                               |
+| `saved_models/<name>`           | TensorFlow, with the highest version                     |
+| A `.tflite` file                | ai-edge-litert, without TensorFlow's operations (Flex)   |
+| A `.onnx` file                  | onnxruntime                                              |
 
-What `kerasfer export` wrote knows its classes and its pictures' size, and so does a Keras model.
+Keras models of kerasfer and files of `kerasfer export` contain their class names and input size.
 """
 
 import contextlib
@@ -19,26 +20,37 @@ from pathlib import Path
 import numpy as np
 
 from kerasfer.errors import RunError
+from kerasfer.predict.graph_check import check_graph
+from kerasfer.runs.folder import RunFolder
 from kerasfer.text import did_you_mean
 
-# A file of this name travels with a SavedModel (in assets.extra) and inside a TFLite file, which is
-# a zip archive too, as TFLite's own metadata would have it. ONNX has properties for it.
+# The name of the file with the class names and the input size. It is in `assets.extra` of a
+# SavedModel. In a TFLite file it is in the zip archive at the end, like TFLite's own metadata. In
+# an ONNX file it is a metadata property.
 METADATA = "kerasfer.json"
 
 
 class Runtime:
-    """Predicts the probabilities of pictures; may be called from several threads.
+    """Predicts the class probabilities of pictures.
+
+    A runtime can be called from several threads.
 
     Args:
         kind: `"keras"`, `"saved_model"`, `"tflite"` or `"onnx"`.
-        path: `pathlib.Path` of what was loaded.
-        class_names: One string a class.
-        image_size: Side of the pictures, in pixels.
+        path: The path of the model.
+        class_names: The names of the classes.
+        image_size: The side of the pictures, in pixels.
         predict: Function from float32 `(n, image_size, image_size, 3)` to `(n, num_classes)`.
-        model: The `keras.Model`, where there is one.
+        model: The `keras.Model`. `None` for other formats.
 
     Example:
-        >>> load_runtime("runs/quickstart")(pictures).argmax(axis=-1)
+
+    >>> def predict(pictures):
+    ...     dark = 1 - pictures.mean(axis=(1, 2, 3)) / 255
+    ...     return np.stack([dark, 1 - dark], axis=1)
+    >>> runtime = Runtime("onnx", "model.onnx", ["dark", "bright"], 8, predict)
+    >>> runtime(np.full((2, 8, 8, 3), 255)).tolist()
+    [[0.0, 1.0], [0.0, 1.0]]
     """
 
     def __init__(self, kind, path, class_names, image_size, predict, model=None):
@@ -50,11 +62,17 @@ class Runtime:
         self._predict = predict
 
     def __call__(self, images):
-        """Predicts float32 `(n, num_classes)` of RGB `(n, image_size, image_size, 3)` in [0, 255].
+        """Predicts the class probabilities of pictures.
+
+        Args:
+            images: RGB `(n, image_size, image_size, 3)` in [0, 255].
+
+        Returns:
+            float32 `(n, num_classes)`.
 
         Raises:
             ValueError: If the pictures have another shape.
-            RunError: If the model does not return finite probabilities, one for each class.
+            RunError: If the model fails or does not return a probability for each class.
         """
         images = np.ascontiguousarray(images, dtype="float32")
         expected = (self.image_size, self.image_size, 3)
@@ -85,39 +103,46 @@ class Runtime:
 
 
 def load_runtime(path, *, threads=None):
-    """Loads what predicts, whatever its format.
+    """Loads a model of any format for prediction.
 
     Args:
-        path: A run's folder, a `.keras`, `.tflite` or `.onnx` file, or the folder of a SavedModel
-            or of its versions.
-        threads: How many threads a TFLite or an ONNX file is computed with; `None` for the
-            runtime's own choice. Keras and TensorFlow have one setting for the whole process.
+        path: A run folder, a `.keras`, `.tflite` or `.onnx` file, the folder of a SavedModel or of
+            its versions, or the name of a pretrained model.
+        threads: The number of threads for a TFLite or ONNX file. `None` selects the default of
+            its runtime. Keras and TensorFlow have one setting for the whole process.
 
     Returns:
         A `Runtime`.
 
     Raises:
-        RunError: Where there is no such thing, it cannot be read or its runtime is not installed.
+        RunError: If the model does not exist or cannot be loaded, or if the package of its
+            runtime is not installed.
 
     Example:
-        >>> load_runtime("saved_models/quickstart/quickstart-int8.tflite", threads=1).class_names
+
+    ```python
+    runtime = load_runtime("saved_models/quickstart/quickstart-int8.tflite", threads=1)
+    probabilities = runtime(pictures)
+    ```
     """
     path = _resolve(path)
     if path.is_file():
-        loaders = {".keras": _keras, ".tflite": _tflite, ".onnx": _onnx}
+        loaders = {".keras": _load_keras, ".tflite": _load_tflite, ".onnx": _load_onnx}
         if path.suffix not in loaders:
             raise RunError(f"Expected a .keras, .tflite or .onnx file. Received: {path}.")
+        if path.stat().st_size == 0:
+            raise RunError(f"{path} is an empty file. Copy it again, or export the model again.")
         return loaders[path.suffix](path, threads)
     if (path / "saved_model.pb").exists():
-        return _saved_model(path)
+        return _load_saved_model(path)
     found = versions(path)
-    if found and not (path / "recipe.yaml").exists():
-        return _saved_model(path / str(found[-1]))
-    return _keras(path, threads)
+    if found and not RunFolder(path).exists:
+        return _load_saved_model(path / str(found[-1]))
+    return _load_keras(path, threads)
 
 
 def _resolve(path):
-    """Returns the path of a model, which may be given as the name of a pretrained one."""
+    """Returns the path of a model. The name of a pretrained model is replaced by its path."""
     if not Path(path).exists():
         from kerasfer.models.pretrained import PRETRAINED, pretrained_path
 
@@ -132,17 +157,23 @@ def _resolve(path):
 
 
 def versions(folder):
-    """Lists the version numbers among the folders in `folder`, ascending."""
+    """Lists the subfolders of `folder` that are version numbers, as integers in ascending order."""
     names = [path.name for path in Path(folder).glob("[0-9]*") if path.is_dir()]
     return sorted(int(name) for name in names if name.isdigit() and str(int(name)) == name)
 
 
-def _keras(path, threads):
+def _load_keras(path, threads):
     from kerasfer.models.loading import load_model
     from kerasfer.runs.finding import find_run
 
-    model = load_model(find_run(path)[0])
-    # Keras makes its prediction function in the first call, which must not happen twice at once.
+    file = find_run(path)[0]
+    if not zipfile.is_zipfile(file):
+        raise RunError(
+            f"{file} is not a Keras model file, or it was truncated: it is not a zip archive. Copy "
+            "it again, or train the model again."
+        )
+    model = load_model(file)
+    # The first call builds the prediction function, which must not happen in two threads at once.
     lock = threading.Lock()
 
     def predict(images):
@@ -152,70 +183,90 @@ def _keras(path, threads):
     names, shape = model.layers[-1].class_names, model.input_shape
     if len(shape) != 4 or shape[3] != 3 or shape[1] is None or shape[1] != shape[2]:
         raise RunError(
-            f"{path} must take square RGB pictures of a fixed size, (None, size, size, 3). "
-            f"Received: {shape}."
+            f"The input of {path} must be square RGB pictures of a fixed size, with the shape "
+            f"(None, size, size, 3). Received: {shape}."
         )
     size = shape[1]
     return Runtime("keras", path, names, size, predict, model)
 
 
-def _saved_model(path):
-    metadata = _read(path, lambda: (path / "assets.extra" / METADATA).read_text(encoding="utf-8"))
+def _load_saved_model(path):
+    extra = path / "assets.extra" / METADATA
+    metadata = _read_metadata(path, lambda: extra.read_text(encoding="utf-8"))
+    check_graph(path)
     import tensorflow as tf
 
-    with _readable(path, tf.errors.OpError, OSError, ValueError):
+    errors = (tf.errors.OpError, OSError, ValueError, KeyError, TypeError, AttributeError)
+    with _as_run_error(path, "cannot be loaded", *errors):
         loaded = tf.saved_model.load(str(path))
-    serve = loaded.signatures["serving_default"]
+        serve = loaded.signatures["serving_default"]
 
-    def predict(images, loaded=loaded):  # `serve` does not keep the variables alive
-        return serve(pictures=tf.constant(images))["probabilities"].numpy()
+    def predict(images, loaded=loaded):  # `serve` does not keep the variables alive.
+        with _as_run_error(path, "failed", *errors):
+            return serve(pictures=tf.constant(images))["probabilities"].numpy()
 
     return Runtime("saved_model", path, *metadata, predict)
 
 
-def _tflite(path, threads):
+def _load_tflite(path, threads):
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise _missing("ai-edge-litert", path) from error
-    metadata = _read(path, lambda: zipfile.ZipFile(path).read(METADATA))
-    with _readable(path, ValueError, RuntimeError):
+    metadata = _read_metadata(path, lambda: zipfile.ZipFile(path).read(METADATA))
+    with _as_run_error(path, "cannot be loaded", ValueError, RuntimeError):
         interpreter = Interpreter(str(path), num_threads=threads)
         run = interpreter.get_signature_runner()
-    (source,), (target,) = run.get_input_details(), run.get_output_details()
-    lock = threading.Lock()  # An interpreter has one set of buffers.
+        (source,), (target,) = run.get_input_details(), run.get_output_details()
+    lock = threading.Lock()  # An interpreter has a single set of buffers.
 
     def predict(images):
-        with lock:  # A phone's graph takes one picture.
+        # The graph has a batch size of 1.
+        with lock, _as_run_error(path, "failed", ValueError, RuntimeError):
             return np.concatenate([run(**{source: image[None]})[target] for image in images])
 
     return Runtime("tflite", path, *metadata, predict)
 
 
-def _onnx(path, threads):
+def _load_onnx(path, threads):
     try:
         import onnxruntime
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
     except ImportError as error:
         raise _missing("onnxruntime", path) from error
+    errors = (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.RuntimeException,
+        RuntimeError,
+        ValueError,
+    )
     options = onnxruntime.SessionOptions()
     if threads:
         options.intra_op_num_threads = threads
-    with _readable(path, Fail, InvalidGraph, InvalidProtobuf):
+    providers = ["CPUExecutionProvider"]
+    with _as_run_error(path, "cannot be loaded", *errors):
+        # The fallback would print to stdout and load the file a second time.
         session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            str(path), options, providers=providers, enable_fallback=0
         )
-    metadata = _read(path, lambda: session.get_modelmeta().custom_metadata_map[METADATA])
-    source = session.get_inputs()[0].name
+        properties = session.get_modelmeta().custom_metadata_map
+        (source,) = (one.name for one in session.get_inputs())
+    metadata = _read_metadata(path, lambda: properties[METADATA])
 
     def predict(images):
-        return session.run(None, {source: images})[0]
+        with _as_run_error(path, "failed", *errors):
+            return session.run(None, {source: images})[0]
 
     return Runtime("onnx", path, *metadata, predict)
 
 
-def _read(path, read):
-    """Returns the class names and the picture size that were written into an export."""
+def _read_metadata(path, read):
+    """Returns the class names and the input size that `kerasfer export` stored in an export."""
     try:
         metadata = json.loads(read())
         class_names, image_size = metadata["class_names"], metadata["image_size"]
@@ -225,24 +276,25 @@ def _read(path, read):
             raise ValueError("`image_size` must be an integer from 8 to 4096")
     except (OSError, KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile) as error:
         raise RunError(
-            f"{path} does not know its classes and its pictures' size: expected what `kerasfer "
-            "export` wrote. Export the model again."
+            f"{path} does not contain valid class names and an input size, which `kerasfer export` "
+            "stores in each export. Export the model again."
         ) from error
     if image_size is None:
-        raise RunError(f"{path} does not take RGB pictures, so there are none to show it.")
+        raise RunError(f"{path} cannot classify pictures, since its input is not an RGB picture.")
     return class_names, image_size
 
 
 @contextlib.contextmanager
-def _readable(path, *errors):
+def _as_run_error(path, problem, *errors):
+    """Converts the errors of a runtime to a `RunError` with a single line."""
     try:
         yield
     except errors as error:
-        reason = str(error).strip().split("\n")[0]
-        raise RunError(f"{path} cannot be loaded: {reason}") from error
+        reason = str(error).strip().split("\n")[0][:300]
+        raise RunError(f"{path} {problem}: {reason}") from error
 
 
 def _missing(package, path):
     return RunError(
-        f'{path} needs {package}, which is not installed: pip install "kerasfer[export]".'
+        f'{path} requires {package}, which is not installed: pip install "kerasfer[export]".'
     )

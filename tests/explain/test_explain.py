@@ -72,7 +72,7 @@ def test_behind_average_pooling_the_map_is_the_class_activation_map(classifier, 
     np.testing.assert_allclose(heat_map(classifier, images, 1, method="hires_cam"), heat, atol=1e-4)
 
 
-def test_class_is_the_predicted_one_unless_told(classifier, images):
+def test_default_class_is_the_predicted_one(classifier, images):
     predicted = logits_of(classifier, images).argmax(axis=1)
     heat = heat_map(classifier, images)
     assert heat.shape == (3, SIZE, SIZE) and heat.dtype == np.float32
@@ -151,7 +151,7 @@ def test_regions_have_attention_and_a_place(seed, images):
     heat = heat_map(model, images)
     assert heat.shape == (3, SIZE, SIZE)
     assert heat.max() == pytest.approx(1)
-    with pytest.raises(ValueError, match="must have one layer BilinearPool"):
+    with pytest.raises(ValueError, match="must have exactly one BilinearPool layer"):
         position_pairs(model, images)
 
 
@@ -200,7 +200,9 @@ def test_good_map_beats_random_and_bad_ones():
 
 def test_scores_name_wrong_arguments():
     image = np.zeros((SIZE, SIZE, 3), "float32")
-    with pytest.raises(ValueError, match=r"as large as the picture. Received: map \(4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"height and width of the picture. Received: heat.shape=\(4, 4\)"
+    ):
         insertion_deletion(Corner(), image, np.zeros((4, 4)))
     with pytest.raises(ValueError, match="`steps` must be at least 1"):
         insertion_deletion(Corner(), image, np.zeros((SIZE, SIZE)), steps=0)
@@ -303,7 +305,7 @@ def test_command_prints_json(command, tmp_path):
 def test_command_refuses_exports_and_unknown_classes(command, monkeypatch):
     result = command("--class", "joy")
     assert result.exit_code == 1
-    assert "The model knows the classes angry, happy, sad. Received: --class joy." in result.stderr
+    assert "The class must be one of angry, happy, sad. Received: --class joy." in result.stderr
     exported = Runtime("onnx", "model.onnx", NAMES, SIZE, lambda images: images)
     monkeypatch.setattr("kerasfer.explain.pictures.load_runtime", lambda run: exported)
     result = command()

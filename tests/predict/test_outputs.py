@@ -38,7 +38,7 @@ def test_name_with_brackets_is_a_name(album):
 
 
 def test_what_is_missing_is_told(album, tmp_path):
-    with pytest.raises(DataError, match=r"pattern .*\.gif matches nothing: expected names"):
+    with pytest.raises(DataError, match=r"pattern .*\.gif matches nothing. Expected names"):
         find_pictures([f"{album}/*.gif"])
     with pytest.raises(DataError, match="matches only files that are not pictures"):
         find_pictures([f"{album}/*.txt"])

@@ -20,7 +20,7 @@ PICTURES = pictures(5)
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory):
-    """The same model in every format, by kind."""
+    """The same model in all formats, by kind."""
     keras.utils.set_random_seed(0)
     model = make_model("tiny")
     folder = tmp_path_factory.mktemp("exports")
@@ -39,7 +39,7 @@ def exports(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["keras", "onnx", "saved_model", "tflite"])
-def test_every_kind_says_the_same(exports, kind):
+def test_all_formats_predict_the_same(exports, kind):
     runtime = load_runtime(exports[kind], threads=1)
     assert (runtime.kind, runtime.class_names, runtime.image_size) == (kind, NAMES, SIZE)
     assert (runtime.model is None) == (kind != "keras")
@@ -53,15 +53,15 @@ def test_every_kind_says_the_same(exports, kind):
 
 
 @pytest.mark.parametrize("kind", ["keras", "onnx", "saved_model", "tflite"])
-def test_threads_do_not_mix_their_answers(exports, kind):
+def test_concurrent_calls_are_independent(exports, kind):
     runtime = load_runtime(exports[kind])
     chosen = [index % 5 for index in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda index: runtime(PICTURES[[index]])[0], chosen))
-    np.testing.assert_allclose(answers, exports["expected"][chosen], atol=1e-5)
+        results = list(pool.map(lambda index: runtime(PICTURES[[index]])[0], chosen))
+    np.testing.assert_allclose(results, exports["expected"][chosen], atol=1e-5)
 
 
-def test_the_highest_version_is_taken(exports, tmp_path):
+def test_the_highest_version_is_loaded(exports, tmp_path):
     for version in ("2", "10"):
         shutil.copytree(exports["saved_model"], tmp_path / "faces" / version)
     for other in ("deploy", "11.old", "007", ".export-1"):
@@ -76,7 +76,7 @@ def test_a_keras_file(exports):
     assert (runtime.kind, runtime.path.name) == ("keras", "model.keras")
 
 
-def test_what_is_no_model_is_refused(exports, tmp_path):
+def test_other_files_are_refused(exports, tmp_path):
     with pytest.raises(RunError, match="Received: .*nothing, which does not exist"):
         load_runtime(tmp_path / "nothing")
     (tmp_path / "notes.txt").touch()
@@ -101,20 +101,20 @@ def test_an_export_of_another_program_is_refused(exports, tmp_path):
     content = exports["tflite"].read_bytes()
     foreign = tmp_path / "foreign.tflite"
     foreign.write_bytes(content[: content.index(b"PK\x03\x04")])
-    with pytest.raises(RunError, match="foreign.tflite does not know its classes"):
+    with pytest.raises(RunError, match="foreign.tflite does not contain valid class names"):
         load_runtime(foreign)
     shutil.copytree(exports["saved_model"], tmp_path / "foreign")
     (tmp_path / "foreign" / "assets.extra" / "kerasfer.json").unlink()
-    with pytest.raises(RunError, match="foreign does not know its classes"):
+    with pytest.raises(RunError, match="foreign does not contain valid class names"):
         load_runtime(tmp_path / "foreign")
 
 
-def test_a_model_of_something_else_than_pictures_is_refused(exports, tmp_path):
+def test_a_model_with_another_input_is_refused(exports, tmp_path):
     shutil.copytree(exports["saved_model"], tmp_path / "waves")
     metadata = {"class_names": ["rest", "move"], "image_size": None}
     file = tmp_path / "waves" / "assets.extra" / "kerasfer.json"
     file.write_text(json.dumps(metadata))
-    with pytest.raises(RunError, match="waves does not take RGB pictures"):
+    with pytest.raises(RunError, match="waves cannot classify pictures"):
         load_runtime(tmp_path / "waves")
 
 
@@ -127,11 +127,11 @@ def test_a_model_of_something_else_than_pictures_is_refused(exports, tmp_path):
 )
 def test_a_missing_runtime_names_the_extra(exports, monkeypatch, kind, module, package):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(RunError, match=rf'needs {package}, .*pip install "kerasfer\[export\]"'):
+    with pytest.raises(RunError, match=rf'requires {package}, .*pip install "kerasfer\[export\]"'):
         load_runtime(exports[kind])
 
 
-def test_the_classes_are_in_the_files_themselves(exports):
+def test_exports_contain_their_class_names(exports):
     import zipfile
 
     import onnx
