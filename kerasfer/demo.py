@@ -67,7 +67,10 @@ def build_demo(run, *, faces="mtcnn", margin=0.0):
         RunError: The model cannot be loaded, or gradio is not installed.
 
     Example:
-        >>> build_demo("runs/quickstart").launch()
+
+    ```python
+    build_demo("runs/quickstart").launch()
+    ```
     """
     gr = _import_gradio()
     predictor = run if isinstance(run, Predictor) else Predictor(run, faces=faces, margin=margin)

@@ -51,14 +51,8 @@ def test_private_members_are_used_in_one_module_only():
         "model._functional",
         '"_functional"',
     ]
-    # These modules are being moved; each entry is removed when its module has switched.
-    waiting = {
-        "callbacks.py",
-        "distillation.py",
-        "gradient_norms.py",
-    }
     for path in sorted((ROOT / "kerasfer").rglob("*.py")):
-        if path.name == "keras_internals.py" or path.name in waiting:
+        if path.name == "keras_internals.py":
             continue
         text = path.read_text(encoding="utf-8")
         assert [member for member in members if member in text] == [], path

@@ -185,7 +185,7 @@ def test_without_axes_the_layers_decide(model, optimizer):
 
 
 def test_stiefel_kernels_are_left_alone_even_where_axes_name_them(model):
-    (bimap,) = model.get_layer("bimap").trainable_variables
+    (bimap,) = model.get_layer("bimap").trainable_weights
     gradients = random_gradients([bimap])
     start = ops.convert_to_numpy(bimap)
     for axes in (None, {bimap.path: (0,)}):

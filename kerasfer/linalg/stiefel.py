@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from kerasfer.linalg.matrices import frobenius_norm, identity_like, symmetrize
+from kerasfer.linalg.matrices import frobenius_norm, symmetrize
 from kerasfer.linalg.products import newton_schulz_scales
 
 
@@ -29,10 +29,11 @@ def retract(w, condition=1e2):
     w = w / ops.maximum(largest, 1e-30)
     norm = ops.stop_gradient(ops.sqrt(frobenius_norm(ops.matmul(w, ops.transpose(w)))))
     w = w / ops.maximum(norm, 1e-30)
+    identity = ops.eye(int(w.shape[0]), dtype=w.dtype)
     for scale in newton_schulz_scales(1 / condition):
         gram = ops.matmul(w, ops.transpose(w))
         # The step is a product of two matrices: see `products` for the reason.
-        step = 1.5 * scale * identity_like(gram) - 0.5 * scale**3 * gram
+        step = 1.5 * scale * identity - 0.5 * scale**3 * gram
         w = ops.matmul(step, w)
     return w
 

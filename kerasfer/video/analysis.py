@@ -84,7 +84,10 @@ def watch(
         RecipeError: `every` is told for a camera.
 
     Example:
-        >>> watch("runs/quickstart", "lesson.mp4", detect_every=3)["frames_per_second"]
+
+    ```python
+    watch("runs/quickstart", "lesson.mp4", detect_every=3)["frames_per_second"]
+    ```
     """
     for name, value in (("every", every), ("detect_every", detect_every)):
         if value < 1:

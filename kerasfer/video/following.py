@@ -40,9 +40,11 @@ class Follower:
         num_faces, classifying: How many faces the model has seen, in how many seconds.
 
     Example:
-        >>> follow = Follower(Predictor("runs/quickstart"))
-        >>> [sighting.person for sighting in follow(0.0, frame)]
-        [1, 2]
+
+    ```python
+    follow = Follower(Predictor("runs/quickstart"))
+    [sighting.person for sighting in follow(0.0, frame)]  # [1, 2]
+    ```
     """
 
     def __init__(self, predictor, *, detect_every=1, smoothing=0.5, remember=3.0):

@@ -33,9 +33,12 @@ def open_footage(source):
         RunError: There is no such file or camera, it is no video, or OpenCV is not installed.
 
     Example:
-        >>> with open_footage("lesson.mp4") as footage:
-        ...     for number, seconds, frame in footage.frames():
-        ...         print(number, seconds, frame.shape)
+
+    ```python
+    with open_footage("lesson.mp4") as footage:
+        for number, seconds, frame in footage.frames():
+            print(number, seconds, frame.shape)
+    ```
     """
     source = str(source)
     if source.isdecimal() or source.startswith("/dev/") or "://" in source:

@@ -100,6 +100,112 @@ def test_retraction_is_the_polar_factor():
         np.testing.assert_allclose(retracted, left @ right, atol=1e-5)
 
 
+def test_the_gradient_through_the_projection_is_tangent():
+    w = np.linalg.qr(np.random.default_rng(0).standard_normal((7, 7)))[0][:3].astype("float32")
+    g = np.random.default_rng(1).standard_normal((3, 7)).astype("float32")
+    _, tangent = value_and_gradient(linalg.retract, w, g)
+    expected = g - (g @ w.T + w @ g.T) / 2 @ w
+    np.testing.assert_allclose(tangent, expected, atol=1e-5)
+
+
+def test_the_gradient_of_the_projection_off_the_manifold():
+    rng = np.random.default_rng(0)
+    w, g, direction = rng.standard_normal((3, 3, 6))
+    _, gradient = value_and_gradient(linalg.retract, w.astype("float32"), g.astype("float32"))
+
+    def loss(w):
+        left, _, right = np.linalg.svd(w, full_matrices=False)
+        return np.sum(g * (left @ right))
+
+    difference = (loss(w + 1e-5 * direction) - loss(w - 1e-5 * direction)) / 2e-5
+    np.testing.assert_allclose(np.sum(gradient * direction), difference, rtol=1e-3)
+
+
+@pytest.mark.parametrize("initializer", ["random_normal", "ones", "zeros", "glorot_uniform"])
+@pytest.mark.parametrize("size", [5, 24])
+def test_every_initializer_begins_on_the_manifold(initializer, size):
+    layer = BiMap(size, kernel_initializer=initializer)
+    layer.build((None, size, size))
+    assert distance_to_stiefel(layer.kernel) < 5e-5
+    assert distance_to_stiefel(layer.get_weights()[0]) < 5e-5
+
+
+def bimap_model(units=4, size=8):
+    inputs = keras.Input((size, size))
+    bimap = BiMap(units, name="bimap")
+    return keras.Model(inputs, keras.layers.Flatten()(bimap(inputs))), bimap
+
+
+def matrices(count, size=8):
+    x = np.random.default_rng(0).standard_normal((count, size, size)).astype("float32")
+    return x @ x.transpose(0, 2, 1) / size
+
+
+def targets(count, units=4):
+    return np.random.default_rng(1).standard_normal((count, units**2)).astype("float32")
+
+
+def test_moving_averages_are_projected(tmp_path):
+    model, bimap = bimap_model()
+    model.compile(keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.9), "mse")
+    model.fit(matrices(40), targets(40), batch_size=4, verbose=0)
+    assert distance_to_stiefel(model.get_weights()[0]) > 0.01  # The average is off the manifold.
+    assert distance_to_stiefel(bimap.kernel) < 1e-5
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert distance_to_stiefel(loaded.get_layer("bimap").kernel) < 1e-5
+    x = matrices(3)
+    w = ops.convert_to_numpy(bimap.kernel)
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0), (w @ x @ w.T).reshape(3, -1), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("rate", [1e3, 1e6])
+def test_huge_steps_stay_on_the_manifold(rate, jit_compile):
+    if keras.backend.backend() == "torch" and jit_compile:
+        pytest.skip("Keras on torch does not compile training steps reliably.")
+    model, bimap = bimap_model()
+    model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=jit_compile)
+    losses = model.fit(matrices(80), targets(80), batch_size=4, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    assert distance_to_stiefel(bimap.kernel) < 1e-4
+    assert distance_to_stiefel(model.get_weights()[0]) < 1e-4
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="A loop in torch.")
+def test_a_loop_without_constraints_stays_on_the_manifold():
+    import torch
+
+    model, bimap = bimap_model()
+    x, y = torch.from_numpy(matrices(8)), torch.from_numpy(targets(8))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(50):
+        loss = ((model(x) - y) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        assert distance_to_stiefel(bimap.kernel.detach()) < 1e-5
+    assert losses[-1] < losses[0]
+    assert distance_to_stiefel(bimap.get_weights()[0]) > 0.01
+
+
+def test_the_kernel_exists_after_build_only():
+    with pytest.raises(AttributeError, match="kernel"):
+        _ = BiMap(2).kernel
+
+
+def test_retraction_of_extreme_scales():
+    w = np.linalg.qr(np.random.default_rng(0).standard_normal((9, 9)))[0][:4].astype("float32")
+    for scale in (1e-18, 1e18):
+        retracted = ops.convert_to_numpy(Stiefel()(ops.convert_to_tensor(scale * w)))
+        np.testing.assert_allclose(retracted, w, atol=1e-5)
+    np.testing.assert_array_equal(ops.convert_to_numpy(Stiefel()(ops.zeros((2, 3)))), 0)
+
+
 def test_retraction_undoes_weight_decay():
     w = np.linalg.qr(np.random.default_rng(0).standard_normal((9, 9)))[0][:4].astype("float32")
     for scale in (0.1, 0.999, 3.0):
