@@ -78,7 +78,7 @@ def test_learning_rates_are_recorded(fitted):
 
 def test_the_classifier_is_trained_first(fitted):
     """The extractor and its batch statistics do not change in the warm-up."""
-    _, _, run = fitted(epochs=1, warmup_epochs=1, optimizer={"schedule": {"name": "cosine"}})
+    _, _, run = fitted(epochs=1, warmup_epochs=1)
     warm = weights(load_model(run.model))
     keras.utils.set_random_seed(0)
     fresh = weights(tiny_models.tiny(("a",) * 7, 16, dropout=0.2))

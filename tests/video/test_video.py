@@ -348,7 +348,7 @@ def test_the_command_ends_a_broken_video_with_one_line(tmp_path, tiny_run):
 
 def test_the_command_refuses_what_is_no_video_before_it_loads_a_model(tmp_path):
     (tmp_path / "a.mp4").write_text("Dear diary")
-    result = call(tmp_path / "no_run", tmp_path / "a.mp4")
+    result = call("no_run.keras", tmp_path / "a.mp4")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "a.mp4 cannot be read as a video" in result.stderr
 
