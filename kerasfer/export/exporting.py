@@ -159,7 +159,10 @@ def _find(run):
             "kerasfer.export.export(model, path, format, pictures=...) in Python."
         )
     found = find_run(run)
-    return found.model, found.recipe.name
+    # Folds are separate models. As versions of one name, a server would replace one by another.
+    is_fold = RunFolder(folder.path.parent).exists and folder.path.name.startswith("fold_")
+    name = found.recipe.name
+    return found.model, f"{name}-{folder.path.name}" if is_fold else name
 
 
 @contextlib.contextmanager

@@ -55,7 +55,8 @@ def deep_emotion(class_names, image_size=48, frozen=False, dropout=0.5):
 
 def _extractor(image_size):
     pictures = keras.Input((image_size, image_size, 1))
-    x = AffineSampling(name="spatial_transformer")([pictures, _localise(pictures)])
+    sample = AffineSampling(data_format="channels_last", name="spatial_transformer")
+    x = sample([pictures, _localise(pictures)])
     x = layers.Conv2D(10, 3, activation="relu", name="conv_1")(x)
     x = layers.Conv2D(10, 3, name="conv_2")(x)
     x = layers.ReLU(name="relu_2")(layers.MaxPooling2D(2, name="pool_2")(x))

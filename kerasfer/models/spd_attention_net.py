@@ -65,7 +65,10 @@ def spd_attention(
     if crop_mode == "landmarks":
         landmarks = keras.Input((crops, 2), name="landmarks")
         inputs, scaled = {"pictures": pictures, "landmarks": landmarks}, [scaled, landmarks]
-    regions = RegionCrops(crops, crop_mode, crop_area, name="region_crops")(scaled)
+    crop = RegionCrops(
+        crops, crop_mode, crop_area, data_format="channels_last", name="region_crops"
+    )
+    regions = crop(scaled)
     flat = ops.reshape(regions, (-1, image_size, image_size, 3))
     extractor = make_backbone(
         backbone, image_size, weights, stem, stages=(feature_stage, "P5"), name="backbone"

@@ -168,6 +168,18 @@ def test_versions_count_up_and_nothing_is_overwritten(run, tmp_path, quick):
     assert Path(first["path"]).read_text() == "mine"
 
 
+def test_folds_do_not_become_versions_of_each_other(run, tmp_path, quick):
+    folds = tmp_path / "faces"
+    for number in (0, 1):
+        shutil.copytree(run, folds / f"fold_{number}")
+    shutil.copy(run / "recipe.yaml", folds)
+    paths = [
+        Path(export_run(folds / f"fold_{n}", "saved_model", output_dir=tmp_path / "out")["path"])
+        for n in (0, 1)
+    ]
+    assert paths == [tmp_path / "out" / f"faces-fold_{n}" / "1" for n in (0, 1)]
+
+
 def test_exports_at_the_same_time_get_their_own_versions(run, tmp_path, quick):
     def once(number):
         return export_run(run, "saved_model", output_dir=tmp_path)["path"]
