@@ -16,7 +16,7 @@ def load_model(path, landmarks=False):
 
     Args:
         path: The file.
-        landmarks: Whether the caller can give the model landmarks beside the pictures.
+        landmarks: Whether the caller can pass landmarks to the model, too.
 
     Raises:
         RunError: Where there is none, it is something else, or it needs landmarks.

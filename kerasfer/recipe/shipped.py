@@ -38,6 +38,6 @@ def names(folder=""):
 
 
 def _folder():
-    # A wheel has them in the package, and the repository beside it.
+    # A wheel contains them in the package, and the repository next to it.
     installed = _PACKAGE / "recipes"
     return installed if installed.is_dir() else _PACKAGE.parent / "recipes"

@@ -178,7 +178,7 @@ def class_colors(class_names):
 
 
 def plot_timeline(timeline, path):
-    """Draws a row of colors over time for each person, and beside it how much of each class.
+    """Draws a row of colors over time for each person, and the share of each class next to it.
 
     Args:
         timeline: `Timeline`.
