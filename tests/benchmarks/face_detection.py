@@ -1,4 +1,4 @@
-"""Face detection: kerasfer's detectors, compared with facenet-pytorch's MTCNN for the same smallest face.
+"""Face detection: kerasfer's detectors against facenet-pytorch's MTCNN, same smallest face.
 
 python tests/benchmarks/face_detection.py [--threads 2] [--turns 15] [--folder PICTURES]
 
