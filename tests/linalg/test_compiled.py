@@ -63,8 +63,9 @@ def test_values_and_gradients(name, method, size, compiled):
     # The products lose some digits at condition 1e5, where float32 has few to spare.
     tolerances = (1e-5, 1e-5) if method == "eigh" else (3e-4, 4e-3)
     if method == "eigh" and compiled and BACKEND == "tensorflow":
-        # XLA's own solver stops at 1e-6 of the largest eigenvalue. The layers do not use it there.
-        tolerances = (3e-3, 3e-3)
+        # XLA's own solver stops at 1e-6 of the largest eigenvalue, which costs the logarithm up to
+        # 1e-2 at condition 1e5. The layers do not use it there.
+        tolerances = (3e-2, 3e-2)
     results = value_and_gradient(
         lambda x: FUNCTIONS[name][0](x, method=method), x, upstream, compiled
     )

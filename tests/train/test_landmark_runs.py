@@ -46,7 +46,7 @@ def recipe(tmp_path, monkeypatch):
 
 def test_train_and_evaluate(recipe, tmp_path, capsys):
     metrics = train(recipe("train.verbose=2"), data_dir=tmp_path, output_dir=tmp_path / "runs")
-    assert "Landmarks are known of 65 of 70 pictures." in capsys.readouterr().out
+    assert "Landmarks are known for 65 of 70 pictures." in capsys.readouterr().out
     run = tmp_path / "runs" / "marks"
     assert json.loads((run / "metrics.json").read_text())["accuracy"] == metrics["accuracy"]
     again = evaluate(run, data_dir=tmp_path)
@@ -71,9 +71,15 @@ def test_the_number_of_points_must_be_the_number_of_crops(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["model.crop_mode=fixed"], "`data.landmarks` is for `model.crop_mode: landmarks`"),
+        (
+            ["model.crop_mode=fixed"],
+            "`data.landmarks` has no effect unless `model.crop_mode` is landmarks",
+        ),
         (["data.landmarks=null"], "`model.crop_mode: landmarks` needs `data.landmarks`"),
-        (["distill.teacher=runs/x"], "`distill` has no landmarks for its teacher"),
+        (
+            ["distill.teacher=runs/x"],
+            "`distill` is not supported with `model.crop_mode: landmarks`",
+        ),
     ],
 )
 def test_recipes_that_do_not_fit_are_errors(settings, message, recipe):
