@@ -23,7 +23,7 @@ from kerasfer.predict.runtimes import Runtime
 pytest.importorskip("gradio", reason="needs kerasfer[demo]")
 
 from kerasfer import demo  # noqa: E402
-from kerasfer.cli.video import demo as demo_command  # noqa: E402
+from kerasfer.cli.demo import demo as demo_command  # noqa: E402
 
 # Gradio counts its queue with what pandas will drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
@@ -289,10 +289,10 @@ def test_the_command_serves_until_ctrl_c(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "serve", serve)
-    monkeypatch.setattr("kerasfer.cli.video.threading.Event.wait", wait)
+    monkeypatch.setattr("kerasfer.cli.demo.threading.Event.wait", wait)
     result = CliRunner().invoke(demo_command, ["runs/mine", "--port", "7861", "--faces", "none"])
     assert result.exit_code == 0
-    assert result.stdout == "The page is at http://127.0.0.1:7861/; Ctrl-C stops it.\n"
+    assert result.stdout == "Serving the page at http://127.0.0.1:7861/ (press Ctrl-C to stop).\n"
     assert closed == [False]
     run, options = calls[0]
     assert run == "runs/mine"
@@ -304,7 +304,9 @@ def test_the_command_serves_until_ctrl_c(monkeypatch):
         "max_upload_mb": 20,
     }
     result = CliRunner().invoke(demo_command, ["runs/mine", "--host", "0.0.0.0"])
-    assert "Whoever reaches 0.0.0.0 can use it: nobody is asked for a password." in result.stderr
+    assert (
+        "The page has no password: everyone who can reach this machine can use it." in result.stderr
+    )
 
 
 def test_the_command_names_a_missing_run(tmp_path):
