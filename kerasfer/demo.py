@@ -1,11 +1,10 @@
-"""A page in the browser: drop a picture, see its faces, what they express, and where that is seen.
+"""A web page that detects the faces in a picture, classifies them and shows heat maps.
 
-All stays on this machine: the page loads nothing from elsewhere, nothing is reported or shared, and
-what was uploaded is deleted within the hour.
+The page loads no resources from other servers and sends no usage data. Uploaded pictures are
+deleted after one hour.
 """
 
 import base64
-import html
 import io
 import os
 import tempfile
@@ -13,6 +12,7 @@ import threading
 from abc import ABCMeta
 from pathlib import Path
 
+import jinja2
 import numpy as np
 from PIL import Image
 
@@ -24,39 +24,22 @@ from kerasfer.predict.drawing import draw, upscale
 from kerasfer.text import percent
 from kerasfer.video.timeline import class_colors
 
-MOST_FACES = 12  # that are shown one by one; all are in the picture
-MOST_WAITING = 20  # visitors in the queue
-KEPT_SECONDS = 3600
-LONGEST_SIDE = 2400  # of the picture with boxes, in pixels
+MAX_CARDS = 12  # Faces with a card. The picture shows the boxes of all faces.
+MAX_QUEUE = 20  # Visitors in the queue.
+KEPT_SECONDS = 3600  # Time until an upload is deleted.
+MAX_SIDE = 2400  # Side of the picture with boxes, in pixels.
 EXAMPLES = (("happy", 12), ("surprise", 8), ("angry", 3), ("sad", 15), ("disgust", 5), ("fear", 33))
-_TILE = 168  # pixels; a face and its heat map
-
-_STYLE = """<style>
-.fer-note { padding: 14px 16px; border-radius: 10px; border: 1px solid var(--border-color-primary);
-  color: var(--body-text-color-subdued); }
-.fer-alert { border: 1px solid #d2580b; border-left-width: 6px; color: var(--body-text-color); }
-.fer-card { display: flex; flex-wrap: wrap; gap: 14px 18px; align-items: center; padding: 14px 16px;
-  margin-bottom: 12px; border-radius: 10px; border: 1px solid var(--border-color-primary);
-  background: var(--background-fill-primary); }
-.fer-card figure { margin: 0; } .fer-card figcaption { font-size: 12px;
-  color: var(--body-text-color-subdued); text-align: center; margin-top: 4px; }
-.fer-card img { width: 132px; height: 132px; border-radius: 8px; display: block; }
-.fer-bars { flex: 1 1 240px; min-width: 220px; font-variant-numeric: tabular-nums; }
-.fer-bars h3 { margin: 0 0 8px; font-size: 18px; }
-.fer-bar { display: grid; grid-template-columns: 92px 1fr 52px; gap: 10px; align-items: center;
-  font-size: 14px; line-height: 1.5; }
-.fer-bar span:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.fer-bar span:last-child { text-align: right; }
-.fer-bar i { display: block; height: 10px; min-width: 2px; border-radius: 5px; }
-</style>"""
+MOST_PROBABLE = "the most probable expression"
+_TILE = 168  # Side of a face and of its heat map, in pixels.
+_START = "The detected faces are shown here."
 
 
 def build_demo(run, *, faces="mtcnn", margin=0.0):
-    """Builds the page, to be launched or put into a larger one.
+    """Builds the page as a Gradio app.
 
     Args:
-        run: As in `kerasfer.predict.Predictor`, or a `Predictor`. Where it is an export, there are
-            no gradients and so no heat maps.
+        run: As in `kerasfer.predict.Predictor`, or a `Predictor`. An exported model has no
+            gradients, so the page shows no heat maps for it.
         faces: As in `Predictor`.
         margin: As in `Predictor`.
 
@@ -64,7 +47,7 @@ def build_demo(run, *, faces="mtcnn", margin=0.0):
         A `gradio.Blocks`.
 
     Raises:
-        RunError: The model cannot be loaded, or gradio is not installed.
+        RunError: If the model cannot be loaded, or Gradio is not installed.
 
     Example:
 
@@ -74,32 +57,19 @@ def build_demo(run, *, faces="mtcnn", margin=0.0):
     """
     gr = _import_gradio()
     predictor = run if isinstance(run, Predictor) else Predictor(run, faces=faces, margin=margin)
-    names = predictor.class_names
-
-    turn = threading.Lock()
+    lock = threading.Lock()
 
     def look(upload, explained):
-        # Gradio's limit counts the visitors of the page only, not those who post to its endpoint.
-        with turn:
-            return _look(upload, explained)
-
-    def _look(upload, explained):
-        if upload is None:
-            return None, _note("The faces appear here.")
-        path, name = upload
-        try:
-            picture = read_picture(path, remedy="Take a JPEG, PNG, WebP, BMP or TIFF picture.")
-        except DataError as error:
-            # The place of the file on this machine is nobody's business.
-            return None, _note(str(error).replace(str(path), name), alert=True)
-        return describe(predictor, picture, None if explained == MOST_PROBABLE else explained)
+        # The queue of Gradio limits the visitors of the page, but not direct requests.
+        with lock:
+            return _classify_upload(predictor, upload, explained)
 
     with gr.Blocks(
         title=f"kerasfer: {predictor.runtime.path.stem}",
         analytics_enabled=False,
         delete_cache=(600, KEPT_SECONDS),
     ) as demo:
-        gr.Markdown("# What does this face express?\n" + _introduction(predictor))
+        gr.Markdown("# Facial expression recognition\n" + _introduction(predictor))
         with gr.Row():
             with gr.Column(scale=4):
                 upload = _picture_class(gr)(
@@ -110,17 +80,17 @@ def build_demo(run, *, faces="mtcnn", margin=0.0):
                     buttons=[],
                 )
                 explained = gr.Dropdown(
-                    [MOST_PROBABLE, *names],
+                    [MOST_PROBABLE, *predictor.class_names],
                     value=MOST_PROBABLE,
                     label="Heat map of",
                     visible=predictor.runtime.model is not None,
                     elem_id="explained",
                 )
                 with tempfile.TemporaryDirectory() as folder:
-                    gr.Examples(  # copies them
+                    gr.Examples(  # Gradio copies the files.
                         _draw_examples(folder, predictor),
                         upload,
-                        label="Drawn faces",
+                        label="Synthetic faces",
                         cache_examples=False,
                     )
             with gr.Column(scale=5):
@@ -132,60 +102,59 @@ def build_demo(run, *, faces="mtcnn", margin=0.0):
                     elem_id="seen",
                     buttons=["download", "fullscreen"],
                 )
-                cards = gr.HTML(
-                    _STYLE + _note("The faces appear here."), elem_id="cards", padding=False
-                )
-        # One model, one visitor at a time; the others wait for their turn.
+                cards = gr.HTML(_render(notes=[_START]), elem_id="cards", padding=False)
+        # The model serves one visitor at a time, and the other visitors wait in the queue.
         options = {"inputs": [upload, explained], "outputs": [seen, cards]}
         options |= {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
         upload.change(look, show_progress="minimal", **options)
         explained.change(look, show_progress="minimal", **options)
-    demo.queue(max_size=MOST_WAITING)
+    demo.queue(max_size=MAX_QUEUE)
     return demo
 
 
-MOST_PROBABLE = "the most probable expression"
-
-
 def describe(predictor, picture, explained=None):
-    """Finds and judges the faces of a picture, for the page.
+    """Detects and classifies the faces in a picture and renders the results.
 
     Args:
-        predictor: `Predictor`.
+        predictor: A `Predictor`.
         picture: uint8 RGB `(height, width, 3)`.
-        explained: Name of the class that heat maps are for; None for each face's own.
+        explained: The name of the class that the heat maps explain. `None` selects the most
+            probable class of each face.
 
     Returns:
-        The picture with boxes, uint8 RGB, and HTML with a card for each face.
+        The picture with boxes, uint8 RGB, and the HTML with a card for each face.
     """
     (found,) = predictor([picture])
     if not found:
-        text = "No face was found. Faces should look at the camera and be 20 pixels wide or more."
-        return _limit(picture), _note(text)
-    shown = found[:MOST_FACES]
-    heats, why = _heat_maps(predictor, shown, explained)
-    parts = [_card(one, heat) for one, heat in zip(shown, heats, strict=True)]
-    if len(found) > len(shown):
-        parts.append(_note(f"{len(found) - len(shown)} smaller faces are in the picture only."))
-    if why:
-        parts.append(_note(why))
-    return _limit(draw(picture, found)), _STYLE + "".join(parts)
+        note = "No face was found. A face should look at the camera and be at least 20 pixels wide."
+        return _limit(picture), _render(notes=[note])
+    shown = found[:MAX_CARDS]
+    heats, reason = _heat_maps(predictor, shown, explained)
+    notes = [reason] if reason else []
+    if hidden := len(found) - len(shown):
+        notes.insert(0, f"{hidden} smaller faces are shown only in the picture.")
+    cards = [_card(one, heat) for one, heat in zip(shown, heats, strict=True)]
+    colors = class_colors(predictor.class_names)
+    return _limit(draw(picture, found)), _render(cards, notes, colors=colors)
 
 
 def serve(run, *, faces="mtcnn", margin=0.0, host="127.0.0.1", port=None, max_upload_mb=20):
-    """Serves the page until `close` is called on what it returns.
+    """Starts a server for the page in the background.
 
     Args:
-        run, faces, margin: As in `build_demo`.
-        host: Where it listens; `"0.0.0.0"` lets other machines in.
-        port: None for 7860, or the next that is free.
-        max_upload_mb: Largest picture in MiB.
+        run: As in `build_demo`.
+        faces: As in `build_demo`.
+        margin: As in `build_demo`.
+        host: The address that the server listens on. `"0.0.0.0"` accepts connections from other
+            machines.
+        port: The port. `None` selects the first free port from 7860.
+        max_upload_mb: The maximum size of an uploaded picture, in MiB.
 
     Returns:
-        The `gradio.Blocks`, and the page's address.
+        The `gradio.Blocks`, whose `close` method stops the server, and the URL of the page.
 
     Raises:
-        RunError: As `build_demo`; or the port or host cannot be had.
+        RunError: As in `build_demo`, or if the server cannot listen on the host and port.
     """
     gr = _import_gradio()
     demo = build_demo(run, faces=faces, margin=margin)
@@ -196,7 +165,7 @@ def serve(run, *, faces="mtcnn", margin=0.0, host="127.0.0.1", port=None, max_up
             max_file_size=f"{max_upload_mb}mb",
             theme=gr.themes.Default(
                 primary_hue="blue",
-                # Others would be fetched, or are shipped for another look.
+                # The default fonts are loaded from another server.
                 font=["system-ui", "sans-serif"],
                 font_mono=["ui-monospace", "monospace"],
             ),
@@ -216,29 +185,43 @@ def serve(run, *, faces="mtcnn", margin=0.0, host="127.0.0.1", port=None, max_up
     return demo, address
 
 
-def _picture_class(gr):
-    """Makes a `gradio.Image` that hands on the uploaded file, with what the user calls it.
+def _classify_upload(predictor, upload, explained):
+    """Returns the picture with boxes, or `None`, and HTML."""
+    if upload is None:
+        return None, _render(notes=[_START])
+    path, name = upload
+    try:
+        picture = read_picture(path, remedy="Use a JPEG, PNG, WebP, BMP or TIFF picture.")
+    except DataError as error:
+        # Visitors must not see paths of the server.
+        return None, _render(notes=[str(error).replace(str(path), name)], alert=True)
+    return describe(predictor, picture, None if explained == MOST_PROBABLE else explained)
 
-    Gradio's own opens it, and what is no picture ends in an error without a word on the page.
+
+def _picture_class(gr):
+    """Makes a subclass of `gradio.Image` that returns the uploaded file and its original name.
+
+    `gradio.Image` opens the file itself, and the page shows no message if that fails.
     """
 
     def preprocess(self, payload):
         return None if payload is None else (payload.path, payload.orig_name or "This file")
 
-    members = {"preprocess": preprocess, "is_template": True}  # to the browser it is an Image
-    # Not by a class statement, which Gradio answers by writing a .pyi file beside this one.
+    members = {"preprocess": preprocess, "is_template": True}  # The browser treats it as an Image.
+    # For a class statement, the metaclass of Gradio writes a .pyi file next to this file.
     return ABCMeta.__new__(type(gr.Image), "Picture", (gr.Image,), members)
 
 
 def _heat_maps(predictor, found, explained):
-    """Returns a heat map for each face, or Nones and a sentence why there are none."""
+    """Returns a heat map for each face and `None`, or a `None` for each face and the reason."""
     runtime, nothing = predictor.runtime, [None] * len(found)
     if runtime.model is None:
         return nothing, (
-            f"No heat maps: they need gradients, which {runtime.path.name} ({runtime.kind}) does "
-            "not have. Start the page with the run it was exported from."
+            f"Heat maps are not available: they need gradients, which {runtime.path.name} "
+            f"({runtime.kind}) does not support. Start the page with the run that it was exported "
+            "from."
         )
-    from kerasfer.explain import NoFeatureMap, heat_map  # needs Keras, which exports do not
+    from kerasfer.explain import NoFeatureMap, heat_map  # Imports Keras, which exports do not need.
 
     crops = np.stack([one.crop for one in found]).astype("float32")
     classes = None
@@ -247,70 +230,74 @@ def _heat_maps(predictor, found, explained):
     try:
         return heat_map(runtime.model, crops, classes), None
     except NoFeatureMap as error:
-        return nothing, f"No heat maps: {error}"
+        return nothing, f"Heat maps are not available: {error}"
 
 
 def _card(prediction, heat):
-    """Writes what one face shows as HTML: the face, where it is seen, and a bar a class."""
-    face = _figure(prediction.crop, "what the model sees")
-    if heat is not None:
-        from kerasfer.explain import overlay
-
-        size = max(_TILE, len(prediction.crop))
-        large = np.asarray(
-            Image.fromarray(heat).resize((size, size), Image.Resampling.BICUBIC)
-        ).clip(0, 1)
-        face += _figure(overlay(resize(prediction.crop, size), large), "where it looks", "heat map")
-    colors = class_colors(prediction.class_names)
-    bars = "".join(
-        f'<div class="fer-bar"><span>{html.escape(name)}</span>'
-        f'<span><i style="width: {100 * value:.1f}%; background: {colors[name]}"></i></span>'
-        f"<span>{percent(value, 0)}</span></div>"
-        for name, value in zip(prediction.class_names, prediction.probabilities, strict=True)
-    )
-    title = f"{html.escape(prediction.label)} {percent(prediction.probability, 0)}"
-    return f'<div class="fer-card">{face}<div class="fer-bars"><h3>{title}</h3>{bars}</div></div>'
+    """Returns the values that the template shows for one face."""
+    return {
+        "crop": _data_uri(prediction.crop),
+        "heat_map": None if heat is None else _data_uri(_overlay(prediction.crop, heat)),
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "probabilities": dict(
+            zip(prediction.class_names, prediction.probabilities.tolist(), strict=True)
+        ),
+    }
 
 
-def _figure(picture, caption, alternative="face"):
+def _overlay(crop, heat):
+    from kerasfer.explain import overlay  # Imports Keras, which exports do not need.
+
+    size = max(_TILE, len(crop))
+    large = Image.fromarray(heat).resize((size, size), Image.Resampling.BICUBIC)
+    return overlay(resize(crop, size), np.asarray(large).clip(0, 1))
+
+
+def _data_uri(picture):
     file = io.BytesIO()
     Image.fromarray(upscale(picture, _TILE)).save(file, format="PNG")
-    data = base64.b64encode(file.getvalue()).decode("ascii")
-    return (
-        f'<figure><img alt="{alternative}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{caption}</figcaption></figure>"
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def _render(cards=(), notes=(), *, colors=None, alert=False):
+    """Renders HTML from the values of `_card` and a list of sentences."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kerasfer", "."),
+        autoescape=True,  # Names of classes and files come from users.
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-
-
-def _note(text, alert=False):
-    kind, role = ("fer-note fer-alert", "alert") if alert else ("fer-note", "status")
-    return f'{_STYLE}<div class="{kind}" role="{role}">{html.escape(text)}</div>'
+    environment.filters |= {"percent": percent}
+    template = environment.get_template("demo.html.jinja")
+    return template.render(cards=cards, notes=notes, colors=colors, alert=alert)
 
 
 def _limit(picture):
-    """Shrinks a picture that no screen shows in full."""
+    """Shrinks a picture that exceeds `MAX_SIDE`."""
     image = Image.fromarray(picture)
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
     return np.asarray(image)
 
 
 def _introduction(predictor):
     name = predictor.runtime.path
     name = name.parent.name if name.name == "model.keras" else name.stem
-    whole = " The whole picture is taken for the face." if predictor.detect is None else ""
+    whole = " It classifies the whole picture as one face." if predictor.detect is None else ""
     return (
-        f"The model **{_plain(name)}** knows: {_plain(', '.join(predictor.class_names))}.{whole} "
-        "Pictures stay on the machine that runs it."
+        f"The model **{_plain(name)}** distinguishes {_plain(', '.join(predictor.class_names))}."
+        f"{whole} Pictures are processed on the machine that serves this page."
     )
 
 
 def _plain(text):
-    """Escapes what Markdown would format."""
+    """Escapes the special characters of Markdown."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-!|<>~$" else c for c in text)
 
 
 def _draw_examples(folder, predictor):
-    """Draws faces into a folder; the last picture has three, where faces are looked for."""
+    """Draws example faces into a folder, and a group of three if a detector is used."""
     drawn = [draw_face(np.random.default_rng(seed), name, 256) for name, seed in EXAMPLES]
     pictures = {name: face for (name, _), face in zip(EXAMPLES, drawn, strict=True)}
     if predictor.detect is not None:
@@ -323,11 +310,11 @@ def _draw_examples(folder, predictor):
 
 
 def _import_gradio():
-    # Read when it is imported: it would tell its makers of each start.
+    # Gradio reads this variable on import. It would send usage data on every start.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         import gradio
     except ImportError as error:
-        raise RunError('The page needs gradio: pip install "kerasfer[demo]".') from error
+        raise RunError('The demo needs Gradio. Run pip install "kerasfer[demo]".') from error
     return gradio

@@ -23,7 +23,7 @@ from kerasfer.predict.runtimes import Runtime
 pytest.importorskip("gradio", reason="needs kerasfer[demo]")
 
 from kerasfer import demo  # noqa: E402
-from kerasfer.cli.video import demo as demo_command  # noqa: E402
+from kerasfer.cli.demo import demo as demo_command  # noqa: E402
 
 # Gradio counts its queue with what pandas will drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")
@@ -95,7 +95,7 @@ in_browser = pytest.mark.skipif(find_chromium() is None, reason="there is no Chr
 def test_a_picture_gives_bars_and_a_heat_map_and_nothing_leaves_the_machine(
     page, address, face, tmp_path
 ):
-    assert "What does this face express?" in page.evaluate("document.body.innerText")
+    assert "Facial expression recognition" in page.evaluate("document.body.innerText")
     assert "tiny" in page.evaluate("document.body.innerText")
     page.choose_file(FILE, face)
     page.wait_for(f"{BARS} == {len(CLASS_NAMES)}")
@@ -142,10 +142,10 @@ def test_what_is_no_picture_gives_a_clear_message(page, face, tmp_path):
     message = page.evaluate("document.querySelector('#cards').innerText").strip()
     assert message == (
         "diary.png cannot be read as a picture: cannot identify image file 'diary.png'. "
-        "Take a JPEG, PNG, WebP, BMP or TIFF picture."
+        "Use a JPEG, PNG, WebP, BMP or TIFF picture."
     )
     assert "Traceback" not in page.evaluate("document.body.innerText")
-    # The page goes on.
+    # The page still works.
     page.click("document.querySelector('#upload button[aria-label]')")
     page.wait_for(NO_FILE)
     page.choose_file(FILE, face)
@@ -192,7 +192,9 @@ def test_gradio_leaves_nothing_beside_the_code(address):
 
 def test_without_gradio_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(RunError, match=r'The page needs gradio: pip install "kerasfer\[demo\]".'):
+    with pytest.raises(
+        RunError, match=r'The demo needs Gradio. Run pip install "kerasfer\[demo\]".'
+    ):
         demo.build_demo(exported())
 
 
@@ -233,8 +235,8 @@ def test_an_export_has_no_heat_map_and_says_why():
     _, text = demo.describe(exported(), np.full((60, 60, 3), 200, "uint8"))
     assert "sad 70 %" in text and 'alt="heat map"' not in text
     assert (
-        "No heat maps: they need gradients, which model.tflite (tflite) does not have. Start the "
-        "page with the run it was exported from."
+        "Heat maps are not available: they need gradients, which model.tflite (tflite) does not "
+        "support. Start the page with the run that it was exported from."
     ) in text
     page = demo.build_demo(exported())
     (choice,) = [c for c in page.blocks.values() if getattr(c, "label", "") == "Heat map of"]
@@ -250,8 +252,8 @@ def test_of_a_crowd_the_largest_are_shown():
     crowd = [Face((10.0 * i, 5.0, 20.0, 20.0)) for i in range(20)]
     predictor = exported(faces=lambda picture: crowd)
     _, text = demo.describe(predictor, np.full((40, 240, 3), 200, "uint8"))
-    assert text.count('class="fer-card"') == demo.MOST_FACES
-    assert "8 smaller faces are in the picture only." in text
+    assert text.count('class="fer-card"') == demo.MAX_CARDS
+    assert "8 smaller faces are shown only in the picture." in text
 
 
 def test_ready_crops_are_taken_whole():
@@ -269,6 +271,17 @@ def test_names_of_classes_are_text_and_nothing_else():
     _, text = demo.describe(exported(names), np.full((60, 60, 3), 200, "uint8"))
     assert "<script>" not in text and "&lt;script&gt;" in text and "a&amp;b" in text
     assert "\\*bold\\*" in demo._introduction(exported(names))
+
+
+def test_the_name_of_an_unreadable_file_is_escaped(tmp_path):
+    path = tmp_path / "upload"
+    path.write_text("Dear diary")
+    page = demo.build_demo(exported())
+    look = next(each.fn for each in page.fns.values() if each.fn.__name__ == "look")
+    picture, text = look((str(path), "<b>diary</b>.png"), demo.MOST_PROBABLE)
+    assert picture is None and 'role="alert"' in text
+    assert "&lt;b&gt;diary&lt;/b&gt;.png cannot be read as a picture" in text
+    assert "<b>" not in text and str(tmp_path) not in text
 
 
 # The command
@@ -289,10 +302,10 @@ def test_the_command_serves_until_ctrl_c(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "serve", serve)
-    monkeypatch.setattr("kerasfer.cli.video.threading.Event.wait", wait)
+    monkeypatch.setattr("kerasfer.cli.demo.threading.Event.wait", wait)
     result = CliRunner().invoke(demo_command, ["runs/mine", "--port", "7861", "--faces", "none"])
     assert result.exit_code == 0
-    assert result.stdout == "The page is at http://127.0.0.1:7861/; Ctrl-C stops it.\n"
+    assert result.stdout == "Serving the page at http://127.0.0.1:7861/ (press Ctrl-C to stop).\n"
     assert closed == [False]
     run, options = calls[0]
     assert run == "runs/mine"
@@ -304,7 +317,9 @@ def test_the_command_serves_until_ctrl_c(monkeypatch):
         "max_upload_mb": 20,
     }
     result = CliRunner().invoke(demo_command, ["runs/mine", "--host", "0.0.0.0"])
-    assert "Whoever reaches 0.0.0.0 can use it: nobody is asked for a password." in result.stderr
+    assert (
+        "The page has no password: everyone who can reach this machine can use it." in result.stderr
+    )
 
 
 def test_the_command_names_a_missing_run(tmp_path):

@@ -1,12 +1,11 @@
-"""Follows the faces of a video or a camera and writes down what they express.
+"""Analyzes a video or a camera: detects the faces, follows the persons and writes the results.
 
-    frames → faces → persons → probabilities → smoothed → video, table, timeline
+    frames → faces → persons → probabilities → smoothed probabilities → video, table, timeline
 
-Everything streams: an hour takes the memory of a minute.
+Frames are processed one at a time, so memory use does not grow with the length of the video.
 """
 
 import contextlib
-import csv
 import re
 import signal
 import threading
@@ -16,117 +15,119 @@ from pathlib import Path
 import numpy as np
 
 from kerasfer.errors import RecipeError, RunError
-from kerasfer.faces import crop_face, make_detector
-from kerasfer.files import only_writer, replace_file, write_json
-from kerasfer.predict import FacePrediction, Predictor
-from kerasfer.predict.drawing import draw
+from kerasfer.faces import make_detector
+from kerasfer.files import only_writer, write_json
+from kerasfer.predict import Predictor
 from kerasfer.video.following import Follower
-from kerasfer.video.footage import VideoWriter, open_footage
-from kerasfer.video.timeline import Timeline, clock, plot_timeline, write_timeline
+from kerasfer.video.footage import open_footage
+from kerasfer.video.recording import Recording
+from kerasfer.video.settings import Detection, Frames, Output, Tracking
+from kerasfer.video.timeline import clock, plot_timeline, write_timeline
 
 FILES = ("faces.csv", "video.mp4", "timeline.png", "timeline.html", "summary.json")
-MIN_FACE = 40  # pixels; a detector takes most of its time for the smallest faces
-_THUMBNAIL = 104  # pixels; shown at half the size
 _KEPT = ("person", "first", "last", "seconds", "shares")
 
 
 def watch(
     run,
     source,
-    output_dir=None,
+    output=Output(),  # noqa: B008 - the settings are immutable
     *,
-    faces="mtcnn",
-    min_face=MIN_FACE,
-    margin=0.0,
-    every=1,
-    max_fps=None,
-    detect_every=1,
-    smoothing=0.5,
-    remember=3.0,
-    seconds=None,
-    codec="mp4v",
-    progress=None,
+    frames=Frames(),  # noqa: B008
+    detection=Detection(),  # noqa: B008
+    tracking=Tracking(),  # noqa: B008
 ):
-    """Follows the faces of a video and writes what they express into a folder.
+    """Analyzes the facial expressions in a video and writes the results into a folder.
 
-    `video.mp4` shows boxes with the persons' numbers and probabilities; `faces.csv` has a row for
-    each face of each frame; `timeline.png` and `timeline.html` a row for each person, over time;
-    `summary.json` the result in numbers. Ctrl-C ends it early, with all files complete.
+    `video.mp4` shows the boxes with the numbers of the persons and their probabilities.
+    `faces.csv` has one row for each face in each frame. `timeline.png` and `timeline.html` show
+    one row over time for each person. `summary.json` contains the returned dict. Ctrl-C stops the
+    analysis after the current frame, and all files are complete.
 
     Args:
-        run: As in `kerasfer.predict.Predictor`, or a `Predictor`, whose detector then counts.
-        source: A video file, a camera's index (0) or device, or a stream's address. A camera's
-            frames are skipped where the work cannot keep up.
-        output_dir: A folder without a complete result. What a killed analysis of a file left there
-            is overwritten. `None` selects `videos/<name of the file>`.
-        faces: As in `Predictor`. `"yunet"` is the fastest detector; `"none"` takes the whole frame
-            as one face.
-        min_face: Side in pixels of the smallest face that is looked for.
-        margin: As in `kerasfer.faces.crop_face`.
-        every: 2 leaves out each second frame of a file, and so on.
-        max_fps: Most frames a second of video to look at.
-        detect_every: 5 looks for faces in each fifth frame, and in between takes them where their
-            movement would have brought them.
-        smoothing: Time constant in seconds over which probabilities are averaged; 0 for none.
-        remember: Seconds after which a person who is not seen is forgotten; who comes back later
-            is another one.
-        seconds: Where to stop.
-        codec: Of the written video, four letters that OpenCV's build knows.
-        progress: Function that is called after each frame, with its time, the duration or None,
-            and the frames per second so far.
+        run: As in `kerasfer.predict.Predictor`, or a `Predictor`.
+        source: The path of a video file, the index or device of a camera, or the URL of a stream.
+            Frames of a camera or a stream are skipped if the analysis is too slow for them.
+        output: The folder of the results, the codec and a progress function, an `Output`. An
+            incomplete result of a video file in the folder is overwritten.
+        frames: Which frames are analyzed, a `Frames`.
+        detection: How faces are detected, a `Detection`.
+        tracking: How persons are followed, a `Tracking`.
 
     Returns:
-        The dict of `summary.json`. Its `problem` is None, or says in one line why the video ended
-        early; its `interrupted` says whether Ctrl-C ended it.
+        The dict of `summary.json`. Its `problem` is `None`, or one line that states why the video
+        ended early. Its `interrupted` states whether a signal stopped the analysis.
 
     Raises:
-        RunError: The video or the model cannot be opened, or the folder holds a result.
-        RecipeError: `every` is told for a camera.
+        RunError: If the video or the model cannot be opened, or the folder contains a result.
+        RecipeError: If `frames.every` is greater than 1 for a camera or a stream.
 
     Example:
 
     ```python
-    watch("runs/quickstart", "lesson.mp4", detect_every=3)["frames_per_second"]
+    from kerasfer.video import Detection, Output, watch
+
+    summary = watch("runs/quickstart", "lesson.mp4", Output("out"), detection=Detection(every=3))
+    summary["frames_per_second"]
     ```
     """
-    for name, value in (("every", every), ("detect_every", detect_every)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {value}.")
-    for name, value in (("max_fps", max_fps), ("seconds", seconds)):
-        if value is not None and value <= 0:
-            raise ValueError(f"`{name}` must be positive. Received: {value}.")
     with open_footage(source) as footage:
-        if footage.live and every != 1:
+        if footage.live and frames.every != 1:
             raise RecipeError(
-                f"--every counts the frames of a file; {footage.name} gives them when it likes. "
-                "Limit them with --max-fps."
+                "`every` (--every) must be 1 for a camera or a stream. Received: "
+                f"{frames.every}, for {footage.name}. Use `max_fps` (--max-fps) instead."
             )
-        folder = _choose_folder(output_dir, footage)
-        if not isinstance(run, Predictor):
-            if isinstance(faces, str) and faces != "none":
-                faces = make_detector(faces, min_face=min_face)
-            run = Predictor(run, faces=faces, margin=margin)
-        options = {"smoothing": smoothing, "remember": remember}
-        follow = Follower(run, detect_every=detect_every, **options)
-        skipping = {} if footage.live else {"every": every}
-        rate = min(footage.fps / every, max_fps or np.inf)
+        folder = _choose_folder(output.folder, footage)
+        predictor = run if isinstance(run, Predictor) else _load_predictor(run, detection)
+        follow = Follower(
+            predictor,
+            detect_every=detection.every,
+            smoothing=tracking.smoothing,
+            remember=tracking.remember,
+        )
+        limits = {"max_fps": frames.max_fps, "seconds": frames.seconds}
+        if not footage.live:
+            limits["every"] = frames.every
+        fps = min(footage.fps / frames.every, frames.max_fps or np.inf)
         folder.mkdir(parents=True, exist_ok=True)
         with (
             _locked(folder),
             _stopped_by_signals() as stopped,
-            _Recording(folder, footage.size, rate, codec, run.class_names) as recording,
+            Recording(folder, footage.size, fps, output.codec, predictor.class_names) as recording,
         ):
             begin = time.perf_counter()
-            for number, moment, frame in footage.frames(
-                max_fps=max_fps, seconds=seconds, stopped=stopped, **skipping
-            ):
+            for number, moment, frame in footage.frames(stopped=stopped, **limits):
                 recording.add(number, moment, frame, follow(moment, frame))
-                if progress:
+                if output.progress:
                     passed = time.perf_counter() - begin
-                    progress(moment, footage.duration, recording.num_frames / passed)
+                    output.progress(moment, footage.duration, recording.num_frames / passed)
             passed = time.perf_counter() - begin
-    timeline = recording.timeline
     summary = {
+        **_summarize(footage, follow, recording, passed),
+        "interrupted": stopped(),
+        "class_names": list(predictor.class_names),
+        "folder": str(folder),
+    }
+    timeline = recording.timeline
+    plot_timeline(timeline, folder / "timeline.png")
+    page = folder / "timeline.html"
+    facts = _facts(summary)
+    write_timeline(timeline, page, title=footage.name, facts=facts, problem=footage.problem)
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _load_predictor(run, detection):
+    faces = detection.faces
+    if isinstance(faces, str) and faces != "none":
+        faces = make_detector(faces, min_face=detection.min_face)
+    return Predictor(run, faces=faces, margin=detection.margin)
+
+
+def _summarize(footage, follow, recording, passed):
+    """Returns what was measured, `passed` seconds after the start."""
+    timeline = recording.timeline
+    return {
         "source": footage.name,
         "live": footage.live,
         "width": footage.size[0],
@@ -142,124 +143,36 @@ def watch(
             "model": _per_second(follow.num_faces, follow.classifying),
         },
         "problem": footage.problem,
-        "interrupted": stopped(),
-        "class_names": list(run.class_names),
         "persons": [{key: _rounded(person[key]) for key in _KEPT} for person in timeline.persons],
-        "folder": str(folder),
     }
-    plot_timeline(timeline, folder / "timeline.png")
-    page = folder / "timeline.html"
-    facts = _facts(summary)
-    write_timeline(timeline, page, title=footage.name, facts=facts, problem=footage.problem)
-    write_json(folder / "summary.json", summary)
-    return summary
 
 
-class _Recording:
-    """Writes the video and the table, and fills the timeline, frame by frame."""
-
-    def __init__(self, folder, size, rate, codec, class_names):
-        self.timeline = Timeline(class_names)
-        self.num_frames = 0
-        self.end = 0.0  # seconds
-        self._class_names = class_names
-        self._interval = 1 / rate
-        self._open = (folder, size, rate, codec)
-        self._shown = None
-        self._files = contextlib.ExitStack()
-
-    def __enter__(self):
-        folder, size, rate, codec = self._open
-        with self._files as files:
-            temporary = files.enter_context(replace_file(folder / "video.mp4"))
-            video = VideoWriter(temporary, size, rate, codec)
-            self._video = files.enter_context(contextlib.closing(video))
-            # Not in one step: whatever happens, the rows until then are of use.
-            table = open(folder / "faces.csv", "w", encoding="utf-8", newline="")  # noqa: SIM115
-            self._table = _Table(files.enter_context(table), self._class_names)
-            self._files = files.pop_all()
-        return self
-
-    def __exit__(self, *error):
-        self._show_until(self.end)
-        return self._files.__exit__(*error)
-
-    def add(self, number, moment, frame, seen):
-        """Takes a frame and the list of `Sighting` in it."""
-        self._show_until(moment)
-        for sighting in seen:
-            # The clearest picture of each person, for the page.
-            clarity = max(sighting.face.box[2:]) * sighting.face.score**2
-            if self.timeline.wants_face(sighting.person, clarity):
-                crop = crop_face(frame, sighting.face, _THUMBNAIL, margin=0.4)
-                self.timeline.keep_face(sighting.person, clarity, crop)
-        self._table.write(number, moment, seen)
-        captions = [self._caption(sighting) for sighting in seen]
-        self._video.write(moment, draw(frame, captions))
-        self.num_frames += 1
-        self.end = moment + self._interval
-        self._shown = (moment, seen)
-
-    def _show_until(self, moment):
-        """Notes in the timeline that the last frame's faces were there until a moment."""
-        start, seen = self._shown or (moment, ())
-        for sighting in seen:
-            self.timeline.add(start, moment - start, sighting.person, int(sighting.smooth.argmax()))
-
-    def _caption(self, sighting):
-        label = f"{sighting.person}: {self._class_names[int(sighting.smooth.argmax())]}"
-        return FacePrediction(sighting.face, label, sighting.smooth, self._class_names)
-
-
-class _Table:
-    """A row for each face of each frame, on the disk within a second."""
-
-    def __init__(self, file, class_names):
-        self.class_names = class_names
-        self._file = file
-        self._writer = csv.writer(file, lineterminator="\n")
-        self._flushed = time.monotonic()
-        box = ("x", "y", "width", "height")
-        values = (f"{kind}_{name}" for kind in ("raw", "smooth") for name in class_names)
-        self._writer.writerow(("time_seconds", "frame", "person", *box, "label", *values))
-
-    def write(self, number, moment, seen):
-        for sighting in seen:
-            box = (f"{value:.1f}" for value in sighting.face.box)
-            label = self.class_names[int(sighting.smooth.argmax())]
-            values = (f"{value:.4f}" for value in (*sighting.raw, *sighting.smooth))
-            self._writer.writerow((f"{moment:.3f}", number, sighting.person, *box, label, *values))
-        if time.monotonic() - self._flushed > 1:
-            self._file.flush()
-            self._flushed = time.monotonic()
-
-
-def _choose_folder(output_dir, footage):
-    if output_dir is None:
-        # Every recording of a camera is another one.
+def _choose_folder(folder, footage):
+    if folder is None:
+        # Each recording of a camera gets a folder of its own.
         name = f"{footage.name} {time.strftime('%Y-%m-%d %H-%M-%S')}"
         name = name if footage.live else Path(footage.name).stem
-        output_dir = Path("videos") / (re.sub(r"[^\w.-]+", "_", name).strip("_.") or "video")
-    folder = Path(output_dir)
+        folder = Path("videos") / (re.sub(r"[^\w.-]+", "_", name).strip("_.") or "video")
+    folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"Expected --output-dir to be a folder. Received: {folder}, a file.")
     unfinished = any((folder / name).exists() for name in FILES)
     if (folder / "summary.json").exists():
         raise RunError(
-            f"{folder} holds the result of a video already: choose another --output-dir, or "
-            "remove it."
+            f"{folder} already contains the result of a video. Choose another --output-dir, or "
+            "remove the folder."
         )
     if unfinished and footage.live:
         raise RunError(
-            f"{folder} holds an unfinished recording of a camera, whose rows are in faces.csv: "
-            "choose another --output-dir."
+            f"{folder} contains an incomplete recording of a camera, whose rows are in faces.csv. "
+            "Choose another --output-dir."
         )
     return folder
 
 
 @contextlib.contextmanager
 def _locked(folder):
-    """Holds a folder for this process, so that only results of killed processes are overwritten."""
+    """Locks a folder for this process, so that no running analysis is overwritten."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(only_writer(folder))
@@ -277,24 +190,25 @@ def _locked(folder):
 
 @contextlib.contextmanager
 def _stopped_by_signals():
-    """Yields a function that tells whether Ctrl-C or a termination has asked for the end.
+    """Yields a function that returns whether SIGINT or SIGTERM was received.
 
-    The frame at hand is then finished and every file closed. A second Ctrl-C does not wait.
+    The first signal lets the current frame finish and the files be closed. A second signal is
+    handled as before.
     """
-    asked = threading.Event()
+    received = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # Python has signals only there
+        yield received.is_set  # Python handles signals in the main thread only.
         return
     before = {}
 
-    def ask(number, _):
-        asked.set()
+    def stop(number, _):
+        received.set()
         signal.signal(number, before[number])
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, ask)
+        before[number] = signal.signal(number, stop)
     try:
-        yield asked.is_set
+        yield received.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -303,13 +217,13 @@ def _stopped_by_signals():
 def _facts(summary):
     speed = summary["frames_per_second"]
     facts = {
-        "duration": clock(summary["seconds"]),
-        "persons": summary["num_persons"],
-        "frames looked at": f"{summary['frames']:,}",
-        "frames per second": speed["overall"],
+        "Duration": clock(summary["seconds"]),
+        "Persons": summary["num_persons"],
+        "Analyzed frames": f"{summary['frames']:,}",
+        "Frames per second": speed["overall"],
     }
     if summary["skipped_frames"]:
-        facts["frames skipped to keep up"] = f"{summary['skipped_frames']:,}"
+        facts["Skipped frames"] = f"{summary['skipped_frames']:,}"
     return facts
 
 

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ cv2 = pytest.importorskip("cv2", reason="needs kerasfer[video]")
 
 from kerasfer.cli.video import video as video_command  # noqa: E402
 from kerasfer.errors import RecipeError, RunError  # noqa: E402
-from kerasfer.video import FILES, watch  # noqa: E402
+from kerasfer.video import FILES, Detection, Frames, Output, Tracking, watch  # noqa: E402
 
 
 def crossing(seconds=3.0, fps=20.0):
@@ -50,7 +51,9 @@ def rows_of(folder):
 def test_a_film_of_three_faces(tmp_path, film):
     seen = []
     out = tmp_path / "out"
-    summary = watch(color_predictor(), film, out, progress=lambda *values: seen.append(values))
+    summary = watch(
+        color_predictor(), film, Output(out, progress=lambda *values: seen.append(values))
+    )
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
     assert summary == json.loads((out / "summary.json").read_text())
     assert (summary["frames"], summary["num_persons"], summary["problem"]) == (60, 3, None)
@@ -91,11 +94,17 @@ def test_every_max_fps_seconds_and_rare_detections(tmp_path, film):
     calls = []
     predictor = color_predictor()
     find, predictor.detect = predictor.detect, lambda picture: calls.append(0) or find(picture)
-    summary = watch(predictor, film, tmp_path / "a", every=2, detect_every=5, seconds=2)
+    summary = watch(
+        predictor,
+        film,
+        Output(tmp_path / "a"),
+        frames=Frames(every=2, seconds=2),
+        detection=Detection(every=5),
+    )
     assert (summary["frames"], len(calls)) == (20, 4)
     frames, fps = read_video(tmp_path / "a" / "video.mp4")
     assert (len(frames), fps) == (20, 10.0)
-    summary = watch(predictor, film, tmp_path / "b", max_fps=5)
+    summary = watch(predictor, film, Output(tmp_path / "b"), frames=Frames(max_fps=5))
     assert (summary["frames"], summary["seconds"]) == (15, 3.0)
     assert read_video(tmp_path / "b" / "video.mp4")[1] == 5.0
 
@@ -106,7 +115,9 @@ def test_smoothing_does_not_depend_on_the_frame_rate(tmp_path):
     for fps in (10, 40):
         frames = [frame_of((50, 20, 40, RED if i < fps else GREEN)) for i in range(2 * fps)]
         film = write_video(tmp_path / f"{fps}.mp4", frames, fps)
-        watch(color_predictor(), film, tmp_path / str(fps), smoothing=0.4)
+        watch(
+            color_predictor(), film, Output(tmp_path / str(fps)), tracking=Tracking(smoothing=0.4)
+        )
         at = [row for row in rows_of(tmp_path / str(fps)) if row["time_seconds"] == "1.300"]
         values.append(float(at[0]["smooth_sad"]))
         assert float(at[0]["raw_sad"]) > 0.75
@@ -117,7 +128,7 @@ def test_smoothing_does_not_depend_on_the_frame_rate(tmp_path):
 
 def test_no_face_at_all(tmp_path):
     film = write_video(tmp_path / "film.mp4", [frame_of()] * 10)
-    summary = watch(color_predictor(), film, tmp_path / "out")
+    summary = watch(color_predictor(), film, Output(tmp_path / "out"))
     assert (summary["num_persons"], summary["persons"], summary["faces"]) == (0, [], 0)
     assert rows_of(tmp_path / "out") == []
     assert summary["frames_per_second"]["model"] is None
@@ -125,7 +136,7 @@ def test_no_face_at_all(tmp_path):
 
 def test_a_film_of_one_frame(tmp_path):
     film = write_video(tmp_path / "film.mp4", crossing(0.05))
-    summary = watch(color_predictor(), film, tmp_path / "out")
+    summary = watch(color_predictor(), film, Output(tmp_path / "out"))
     assert (summary["frames"], summary["num_persons"]) == (1, 2)
 
 
@@ -134,7 +145,7 @@ def test_a_truncated_film_gives_all_until_there(tmp_path):
     frames = [np.maximum(frame, np.roll(noise, i, 0)) for i, frame in enumerate(crossing(6))]
     film = write_video(tmp_path / "film.mkv", frames, 20)
     film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
-    summary = watch(color_predictor(), film, tmp_path / "out")
+    summary = watch(color_predictor(), film, Output(tmp_path / "out"))
     assert summary["problem"].startswith("film.mkv is broken or truncated: ")
     assert 30 < summary["frames"] < 90
     assert len(read_video(tmp_path / "out" / "video.mp4")[0]) == summary["frames"]
@@ -144,20 +155,20 @@ def test_a_truncated_film_gives_all_until_there(tmp_path):
 
 def test_a_result_is_never_overwritten(tmp_path, film, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    summary = watch(color_predictor(), film, seconds=0.2)
+    summary = watch(color_predictor(), film, frames=Frames(seconds=0.2))
     assert summary["folder"] == os.path.join("videos", "film")
     before = (tmp_path / "videos" / "film" / "faces.csv").read_bytes()
     with pytest.raises(RunError) as raised:
         watch(color_predictor(), film)
     assert str(raised.value) == (
-        f"{os.path.join('videos', 'film')} holds the result of a video already: choose another "
-        "--output-dir, or remove it."
+        f"{os.path.join('videos', 'film')} already contains the result of a video. Choose "
+        "another --output-dir, or remove the folder."
     )
     assert (tmp_path / "videos" / "film" / "faces.csv").read_bytes() == before
     with pytest.raises(
         RunError, match="Expected --output-dir to be a folder. Received: .*film.mp4"
     ):
-        watch(color_predictor(), film, film)
+        watch(color_predictor(), film, Output(film))
 
 
 def test_what_a_killed_analysis_left_is_overwritten(tmp_path, film):
@@ -165,7 +176,7 @@ def test_what_a_killed_analysis_left_is_overwritten(tmp_path, film):
     out.mkdir()
     (out / "faces.csv").write_text("time_seconds,frame\n0.0,0\n")
     (out / ".partial.video.mp4").write_bytes(b"half a video")
-    watch(color_predictor(), film, out, seconds=0.2)
+    watch(color_predictor(), film, Output(out), frames=Frames(seconds=0.2))
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
     assert len(rows_of(out)) == 8
 
@@ -176,10 +187,15 @@ def test_a_folder_in_use_is_refused(tmp_path, film):
     def progress(*_):
         if not refused:
             with pytest.raises(RunError) as error:
-                watch(color_predictor(), film, tmp_path / "out")
+                watch(color_predictor(), film, Output(tmp_path / "out"))
             refused.append(str(error.value))
 
-    watch(color_predictor(), film, tmp_path / "out", seconds=0.2, progress=progress)
+    watch(
+        color_predictor(),
+        film,
+        Output(tmp_path / "out", progress=progress),
+        frames=Frames(seconds=0.2),
+    )
     assert refused[0].startswith("Another process is analyzing a video into ")
     assert len(rows_of(tmp_path / "out")) == 8
 
@@ -192,7 +208,7 @@ def test_ctrl_c_ends_it_with_complete_files(tmp_path, film, sent):
             os.kill(os.getpid(), sent)
 
     before = signal.getsignal(sent)
-    summary = watch(color_predictor(), film, tmp_path / "out", progress=progress)
+    summary = watch(color_predictor(), film, Output(tmp_path / "out", progress=progress))
     assert summary["interrupted"] and summary["problem"] is None
     assert 11 <= summary["frames"] <= 12
     assert len(read_video(tmp_path / "out" / "video.mp4")[0]) == summary["frames"]
@@ -210,7 +226,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, film):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            watch(color_predictor(), film, tmp_path / "out", progress=progress)
+            watch(color_predictor(), film, Output(tmp_path / "out", progress=progress))
     finally:
         signal.signal(signal.SIGINT, before)
     # The rows are kept; half a video is of no use.
@@ -220,7 +236,9 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, film):
 def test_it_works_outside_of_the_main_thread(tmp_path, film):
     results = []
     thread = threading.Thread(
-        target=lambda: results.append(watch(color_predictor(), film, tmp_path / "out", seconds=0.2))
+        target=lambda: results.append(
+            watch(color_predictor(), film, Output(tmp_path / "out"), frames=Frames(seconds=0.2))
+        )
     )
     thread.start()
     thread.join()
@@ -253,7 +271,7 @@ def test_a_camera_skips_frames_and_its_video_keeps_the_time(tmp_path, monkeypatc
     monkeypatch.setattr(cv2, "VideoCapture", lambda s: FakeCamera(s) if s == 0 else real(s))
     slow = color_predictor()
     find, slow.detect = slow.detect, lambda picture: time.sleep(0.1) or find(picture)
-    summary = watch(slow, 0, seconds=1.0)
+    summary = watch(slow, 0, frames=Frames(seconds=1.0))
     assert summary["live"] and summary["source"] == "camera 0"
     assert 4 <= summary["frames"] <= 10
     assert summary["skipped_frames"] > 40
@@ -261,22 +279,24 @@ def test_a_camera_skips_frames_and_its_video_keeps_the_time(tmp_path, monkeypatc
     frames, fps = read_video(os.path.join(summary["folder"], "video.mp4"))
     assert fps == 15.0
     assert len(frames) / fps == pytest.approx(1.0, abs=0.25)
-    with pytest.raises(RecipeError, match="--every counts the frames of a file; camera 0 gives"):
-        watch(slow, 0, every=2)
+    with pytest.raises(RecipeError, match=r"\(--every\) must be 1 .* Received: 2, for camera 0\."):
+        watch(slow, 0, frames=Frames(every=2))
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("settings", "options", "message"),
     [
-        ({"every": 0}, "`every` must be at least 1. Received: 0."),
-        ({"detect_every": -1}, "`detect_every` must be at least 1. Received: -1."),
-        ({"max_fps": 0}, "`max_fps` must be positive. Received: 0."),
-        ({"seconds": -2}, "`seconds` must be positive. Received: -2."),
+        (Frames, {"every": 0}, "`Frames.every` must be at least 1. Received: 0."),
+        (Frames, {"max_fps": 0}, "`Frames.max_fps` must be positive. Received: 0."),
+        (Frames, {"seconds": -2}, "`Frames.seconds` must be positive. Received: -2."),
+        (Detection, {"every": -1}, "`Detection.every` must be at least 1. Received: -1."),
+        (Tracking, {"smoothing": -1}, "`Tracking.smoothing` must not be negative. Received: -1."),
+        (Tracking, {"remember": -1}, "`Tracking.remember` must not be negative. Received: -1."),
     ],
 )
-def test_wrong_arguments_are_named(tmp_path, options, message):
+def test_wrong_settings_are_named(settings, options, message):
     with pytest.raises(ValueError, match=message):
-        watch(color_predictor(), tmp_path / "none.mp4", **options)
+        settings(**options)
 
 
 # The command
@@ -302,8 +322,8 @@ def test_the_command_from_a_model_file_to_a_timeline(tmp_path, tiny_run, film):
     result = call(tiny_run, film, "--faces", "none", "--output-dir", tmp_path / "out", "--every", 3)
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert lines[0].split() == ["video", "0:03,", "looked", "at", "20", "frames"]
-    assert lines[1].startswith("per second    ") and "model alone" in lines[1]
+    assert lines[0].split() == ["video", "0:03,", "20", "frames", "analyzed"]
+    assert lines[1].startswith("per second    ") and "model only" in lines[1]
     assert lines[2].split() == ["persons", "1"]
     assert lines[3].startswith("  person 1    0:03")
     assert lines[-1] == f"results       {tmp_path / 'out'}"
@@ -329,9 +349,36 @@ def test_the_detector_and_the_smallest_face_are_passed_on(tmp_path, film, monkey
 
     monkeypatch.setattr("kerasfer.video.analysis.make_detector", make_detector)
     runtime = color_predictor().runtime
-    summary = watch(runtime, film, tmp_path / "out", faces=detector, min_face=25)
+    summary = watch(
+        runtime, film, Output(tmp_path / "out"), detection=Detection(detector, min_face=25)
+    )
     assert made == [(detector, 25)]
     assert summary["num_persons"] == 3
+
+
+def test_the_command_passes_every_option_to_the_analysis(monkeypatch):
+    received = {}
+
+    def watch(run, source, output, **settings):
+        received.update(settings, run=run, source=source, output=output)
+        raise RunError("Stop here.")
+
+    monkeypatch.setattr("kerasfer.video.watch", watch)
+    options = (
+        "--output-dir out --detector yunet --min-face 25 --margin 0.2 --every 2 --max-fps 5 "
+        "--detect-every 3 --smoothing 0.1 --remember 4 --seconds 7 --codec avc1"
+    )
+    result = call("some.keras", "film.mp4", *options.split())
+    assert (result.exit_code, result.stderr) == (1, "Error: Stop here.\n")
+    output = received.pop("output")
+    assert (output.folder, output.codec) == ("out", "avc1")
+    assert received == {
+        "run": "some.keras",
+        "source": "film.mp4",
+        "frames": Frames(every=2, max_fps=5, seconds=7),
+        "detection": Detection("yunet", min_face=25, margin=0.2, every=3),
+        "tracking": Tracking(smoothing=0.1, remember=4),
+    }
 
 
 def test_the_command_ends_a_broken_video_with_one_line(tmp_path, tiny_run):
@@ -342,7 +389,7 @@ def test_the_command_ends_a_broken_video_with_one_line(tmp_path, tiny_run):
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith("Error: cut.avi is broken or truncated: ")
-    assert result.stderr.endswith("Until there the results are complete.\n")
+    assert result.stderr.endswith("The results up to that point are complete.\n")
     assert len(rows_of(tmp_path / "out")) > 30
 
 
@@ -358,14 +405,14 @@ def test_the_command_says_when_it_was_interrupted(tmp_path, film, monkeypatch, t
 
     real = video.watch
 
-    def interrupted(*arguments, progress, **options):
+    def interrupted(run, source, output, **settings):
         def stop(*values):
             os.kill(os.getpid(), signal.SIGINT)
 
-        return real(*arguments, progress=stop, **options)
+        return real(run, source, replace(output, progress=stop), **settings)
 
     monkeypatch.setattr(video, "watch", interrupted)
     result = call(tiny_run, film, "--faces", "none", "--output-dir", tmp_path / "out")
     assert result.exit_code == 130
-    assert result.stderr == "Interrupted: until there the results are complete.\n"
-    assert "looked at 1 frames" in result.stdout
+    assert result.stderr == "Interrupted: the results up to that point are complete.\n"
+    assert "1 frames analyzed" in result.stdout
