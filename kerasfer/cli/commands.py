@@ -4,6 +4,7 @@ import click
 
 from kerasfer import __version__
 from kerasfer.cli.datasets import data
+from kerasfer.cli.demo import demo
 from kerasfer.cli.explaining import explain
 from kerasfer.cli.exporting import export
 from kerasfer.cli.modeling import models
@@ -12,7 +13,7 @@ from kerasfer.cli.recipes import recipe
 from kerasfer.cli.shared import Group
 from kerasfer.cli.tables import table
 from kerasfer.cli.training import evaluate, train
-from kerasfer.cli.video import demo, video
+from kerasfer.cli.video import video
 
 
 @click.group(cls=Group)

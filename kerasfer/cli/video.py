@@ -6,12 +6,9 @@ import time
 import click
 
 from kerasfer.cli.arguments import margin_option, separate_model
-from kerasfer.cli.demo import demo
 from kerasfer.cli.shared import Command, backend_option, detector_option, prepare_keras
 from kerasfer.errors import RunError
 from kerasfer.text import percent
-
-__all__ = ["demo", "video"]
 
 _PERSONS = 10  # The terminal shows the persons seen longest. The files contain all.
 

@@ -68,7 +68,7 @@ if __name__ == "__main__":
     defaults = {"seconds": 600.0, "fps": 5.0, "detect_every": 5, "detector": "mtcnn"}
     options = parse(__doc__, run=None, size="320x180", **defaults)
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    from kerasfer.video import watch
+    from kerasfer.video import Detection, Output, watch
 
     memory = []
 
@@ -86,10 +86,8 @@ if __name__ == "__main__":
         summary = watch(
             model,
             film,
-            Path(folder) / "out",
-            faces=options.detector,
-            detect_every=options.detect_every,
-            progress=progress,
+            Output(Path(folder) / "out", progress=progress),
+            detection=Detection(options.detector, every=options.detect_every),
         )
         wall, used = time.perf_counter() - start, time.process_time() - used
     speed = summary["frames_per_second"]
