@@ -1,4 +1,4 @@
-"""Follows faces from frame to frame and says what each of them shows."""
+"""Detects, tracks and classifies the faces in a sequence of frames."""
 
 import time
 from dataclasses import dataclass, replace
@@ -11,13 +11,13 @@ from kerasfer.video.tracking import Smoother, Tracker
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """Holds what one person shows in one frame.
+    """Holds the prediction for one person in one frame.
 
     Args:
-        person: Their number, from 1.
-        face: `kerasfer.faces.Face`.
-        raw: float `(num_classes,)`, the probabilities in this frame.
-        smooth: The same, averaged over the past.
+        person: The number of the person, from 1.
+        face: The `kerasfer.faces.Face`.
+        raw: The probabilities in this frame, float `(num_classes,)`.
+        smooth: The probabilities averaged over time, float `(num_classes,)`.
     """
 
     person: int
@@ -27,17 +27,19 @@ class Sighting:
 
 
 class Follower:
-    """Says frame by frame who is where and shows what.
+    """Identifies and classifies the persons in each frame.
 
     Args:
-        predictor: `kerasfer.predict.Predictor`; without a detector the frame is one face.
-        detect_every: In each how many frames faces are looked for.
-        smoothing: Time constant in seconds.
-        remember: Seconds after which a person who is not seen is forgotten.
+        predictor: A `kerasfer.predict.Predictor`. If it has no detector, each frame is one face.
+        detect_every: Detects faces in every n-th frame.
+        smoothing: The time constant of the smoothing, in seconds.
+        remember: The time in seconds after which a person who is not detected is forgotten.
 
     Attributes:
-        num_searched, searching: How many frames the detector has seen, in how many seconds.
-        num_faces, classifying: How many faces the model has seen, in how many seconds.
+        num_searched: The number of frames in which faces were detected.
+        searching: The time spent on detection, in seconds.
+        num_faces: The number of classified faces.
+        classifying: The time spent on classification, in seconds.
 
     Example:
 
@@ -55,19 +57,19 @@ class Follower:
         self.num_searched = self.num_faces = 0
         self.searching = self.classifying = 0.0
         self._turn = 0
-        self._known = {}  # person: the Face that was found last
-        # The first call of a model compiles it, which is no part of its speed.
+        self._known = {}  # Maps each person to the Face that was detected last.
+        # The first call compiles the model. Its time must not count as classification.
         predictor.classify([np.zeros((predictor.image_size,) * 2 + (3,), "uint8")])
 
     def __call__(self, moment, frame):
-        """Looks at a frame.
+        """Processes a frame.
 
         Args:
-            moment: Its time in seconds, later than the last.
+            moment: The time of the frame in seconds, later than that of the previous frame.
             frame: uint8 RGB `(height, width, 3)`.
 
         Returns:
-            A list of `Sighting`, by person.
+            A list of `Sighting`, sorted by person.
         """
         faces = self._find(moment, frame)
         if not faces:
@@ -82,7 +84,7 @@ class Follower:
         ]
 
     def _find(self, moment, frame):
-        """Returns a dict from persons to their `Face`, sorted."""
+        """Returns a sorted dict that maps each person to a `Face`."""
         height, width = frame.shape[:2]
         if self.predictor.detect is None:
             return {1: Face((0.0, 0.0, float(width), float(height)))}
@@ -110,7 +112,7 @@ class Follower:
 
 
 def _moved(face, box):
-    """Returns a face at another place, its landmarks with it."""
+    """Returns a copy of a face, shifted to a box together with its landmarks."""
     shift = box[:2] - np.asarray(face.box[:2])
     landmarks = None if face.landmarks is None else face.landmarks + shift
     return replace(face, box=tuple(float(value) for value in box), landmarks=landmarks)

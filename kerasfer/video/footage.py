@@ -1,6 +1,6 @@
-"""Reads frames from video files and cameras, and writes them: OpenCV, with its traps made harmless.
+"""Reads frames from video files, cameras and streams, and writes video files, with OpenCV.
 
-Times are seconds since the first frame. OpenCV turns frames upright as the file says.
+Times are in seconds since the first frame. OpenCV applies the rotation that a file specifies.
 """
 
 import math
@@ -12,25 +12,26 @@ from pathlib import Path
 
 from kerasfer.errors import RunError
 
-NOMINAL_FPS = 25.0  # where a file or camera tells none that can be
-FASTEST_FPS = 240.0
-CAMERA_FPS = 15.0  # of the written video; frames are repeated to keep the time
-PATIENCE = 10.0  # seconds that a camera may need for a frame
-_SLOT_TOLERANCE = 0.1  # in frames: files round their times to milliseconds
+NOMINAL_FPS = 25.0  # Used if a file reports no plausible frame rate.
+MAX_FPS = 240.0
+CAMERA_FPS = 15.0  # Maximum rate of the written video of a camera.
+TIMEOUT = 10.0  # Seconds to wait for a frame of a camera.
+_SLOT_TOLERANCE = 0.1  # In frames. Files round their times to milliseconds.
 
 
 def open_footage(source):
     """Opens a video file, a camera or a stream and reads its first frame.
 
     Args:
-        source: Path of a file that OpenCV reads; index of a camera, `0` or `"0"`; a device,
-            `"/dev/video0"`; or the address of a stream, `"rtsp://…"`.
+        source: The path of a video file, the index of a camera (`0` or `"0"`), a device
+            (`"/dev/video0"`), or the URL of a stream (`"rtsp://…"`).
 
     Returns:
         A `VideoFile` or a `Camera`.
 
     Raises:
-        RunError: There is no such file or camera, it is no video, or OpenCV is not installed.
+        RunError: If the file or camera does not exist or cannot be read as a video, or OpenCV is
+            not installed.
 
     Example:
 
@@ -47,15 +48,22 @@ def open_footage(source):
 
 
 class VideoFile:
-    """Frames of a file, one after the other; see `open_footage`.
+    """Reads the frames of a video file in order.
+
+    Args:
+        path: The path of the file.
 
     Attributes:
-        name: What to call it, and results about it.
-        size: Width and height of a frame.
-        fps: Frames per second, as far as known.
-        duration: Seconds, or None where the file does not tell.
-        problem: After the last frame one line where the file ended too early, else None.
-        num_skipped: Frames that came too fast; 0 for files.
+        name: The name of the file.
+        size: The width and height of a frame, in pixels.
+        fps: The frame rate that the file reports, or `NOMINAL_FPS`.
+        duration: The duration in seconds, or `None` if it is unknown.
+        problem: One line if the file ended too early, else `None`. It is set after the last frame.
+        num_skipped: The number of frames that were skipped to keep up, which is 0 for files.
+
+    Raises:
+        RunError: If the file does not exist or cannot be read as a video, or OpenCV is not
+            installed.
     """
 
     live = False
@@ -67,7 +75,7 @@ class VideoFile:
         self.problem = None
         if not Path(path).is_file():
             raise RunError(
-                f"Expected a video file, or a camera's index such as 0. Received: {path}, "
+                f"Expected a video file or the index of a camera, such as 0. Received: {path}, "
                 f"which {'is a folder' if Path(path).is_dir() else 'does not exist'}."
             )
         self._capture = cv2.VideoCapture() if _is_text(path) else cv2.VideoCapture(str(path))
@@ -75,23 +83,23 @@ class VideoFile:
         if not found:
             self._capture.release()
             raise RunError(
-                f"{path} cannot be read as a video: it is none, or it is broken or of a format "
-                "that OpenCV does not know. Convert it to mp4, or copy it again."
+                f"{path} cannot be read as a video: it is not a video, it is damaged, or OpenCV "
+                "does not support its format. Convert it to mp4, or copy it again."
             )
         self.size = self._first.shape[1::-1]
-        told = self._capture.get(cv2.CAP_PROP_FPS)
+        reported = self._capture.get(cv2.CAP_PROP_FPS)
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.fps = told if 0 < told <= FASTEST_FPS else NOMINAL_FPS
-        self.duration = count / told if told > 0 and 0 < count < 1e9 else None
+        self.fps = reported if 0 < reported <= MAX_FPS else NOMINAL_FPS
+        self.duration = count / reported if reported > 0 and 0 < count < 1e9 else None
 
     def frames(self, *, every=1, max_fps=None, seconds=None, stopped=lambda: False):
         """Yields frames as (number, seconds, uint8 RGB `(height, width, 3)`).
 
         Args:
-            every: 2 passes over each second frame, and so on.
-            max_fps: Most frames to yield from a second of the video.
-            seconds: Where to stop.
-            stopped: Function that tells, before each frame, whether to stop.
+            every: Yields every n-th frame.
+            max_fps: The maximum number of frames per second of video.
+            seconds: The time at which to stop.
+            stopped: A function that is called before each frame and returns whether to stop.
         """
         cv2 = import_cv2()
         number, moment, slot = 0, 0.0, -1
@@ -109,18 +117,18 @@ class VideoFile:
                 return
             number += 1
             stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 - start
-            # Some files hold no times, and damaged ones go back in time.
+            # Some files contain no times, and the times in damaged files can decrease.
             moment = stamp if stamp > moment else moment + 1 / self.fps
 
     def _missing(self, moment):
-        """Says in one line that frames are missing after the last, or None where they are not."""
+        """Returns one line if frames are missing after the given time, else `None`."""
         end = moment + 1 / self.fps
-        # Containers tell their duration with sound, which may last a little longer.
+        # The duration of a container includes the sound, which may be slightly longer.
         if self.duration is None or self.duration - end <= max(1.0, 0.02 * self.duration):
             return None
         return (
-            f"{self.name} is broken or truncated: {end:.1f} of {self.duration:.1f} seconds could "
-            "be read. Copy or convert it again for the rest."
+            f"{self.name} is damaged or truncated: only {end:.1f} of {self.duration:.1f} seconds "
+            "could be read. Copy or convert it again."
         )
 
     def __enter__(self):
@@ -131,10 +139,16 @@ class VideoFile:
 
 
 class Camera:
-    """The newest frame of a camera or stream, whenever one is asked for; see `VideoFile`.
+    """Reads the newest frame of a camera or a stream. It has the attributes of `VideoFile`.
 
-    A thread reads all frames and keeps the newest, so that slow work skips frames instead of
-    falling behind what happens.
+    A thread reads all frames and keeps the newest one. A slow consumer therefore skips frames
+    instead of falling behind.
+
+    Args:
+        source: The index, the device or the URL, a string.
+
+    Raises:
+        RunError: If the camera returns no frame, or OpenCV is not installed.
     """
 
     live = True
@@ -149,18 +163,18 @@ class Camera:
         else:
             self.name, target = source, source
         self._capture = cv2.VideoCapture(target)
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # where a driver obeys: no old frames
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # Avoids old frames.
         found, frame = self._capture.read()
         if not found:
             self._capture.release()
             raise RunError(
-                f"{self.name} gives no picture: expected a camera's index (0, 1, …), its device "
-                "(/dev/video0) or a stream's address. Check that it is connected and that no "
-                "other program uses it."
+                f"{self.name} returns no frames. Expected the index of a camera (0, 1, …), a "
+                "device (/dev/video0) or the URL of a stream. Check that the camera is connected "
+                "and that no other program uses it."
             )
         self.size = frame.shape[1::-1]
-        told = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = min(told, CAMERA_FPS) if told > 0 else CAMERA_FPS
+        reported = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = min(reported, CAMERA_FPS) if reported > 0 else CAMERA_FPS
         self._newest = (-1, 0.0, None)
         self._ended = False
         self._changed = threading.Condition()
@@ -168,8 +182,8 @@ class Camera:
         self._thread = None
 
     def frames(self, *, max_fps=None, seconds=None, stopped=lambda: False):
-        """Yields frames like `VideoFile.frames`; numbers count the frames that the camera gave."""
-        start = heard = time.monotonic()
+        """Yields frames as `VideoFile.frames` does. The numbers include skipped frames."""
+        start = received = time.monotonic()
         self._thread = threading.Thread(target=self._read, args=(start,), daemon=True)
         self._thread.start()
         last, slot = -1, -1
@@ -179,13 +193,13 @@ class Camera:
                 number, moment, frame = self._newest
                 ended = self._ended
             if number == last:
-                if ended or time.monotonic() - heard > PATIENCE:
-                    self.problem = f"{self.name} stopped giving pictures: check its connection."
+                if ended or time.monotonic() - received > TIMEOUT:
+                    self.problem = f"{self.name} stopped returning frames. Check its connection."
                     return
                 continue
             if seconds is not None and moment >= seconds:
                 return
-            heard = time.monotonic()
+            received = time.monotonic()
             self.num_skipped += number - last - 1
             last = number
             due = slot + 1 if max_fps is None else _slot(moment, max_fps)
@@ -213,32 +227,32 @@ class Camera:
     def __exit__(self, *_):
         self._closing.set()
         if self._thread:
-            self._thread.join(PATIENCE)
-        # Releasing a camera while it is read crashes the process.
+            self._thread.join(TIMEOUT)
+        # Releasing a camera during a read crashes the process.
         if not (self._thread and self._thread.is_alive()):
             self._capture.release()
 
 
 class VideoWriter:
-    """Writes frames at a constant rate, however unevenly they come.
+    """Writes frames with arbitrary times into a video with a constant frame rate.
 
-    A frame is shown until the next one is due: gaps are filled by repeating it, and of frames that
-    fall together one is kept. So the written video lasts as long as the one that was read.
+    Gaps are filled by repeating the previous frame. If several frames fall into the same interval,
+    the first one is written. The written video therefore lasts as long as its source.
 
     Args:
-        path: The file to write; its suffix chooses the container.
-        size: Width and height.
-        fps: Frames per second.
-        codec: Four letters, as OpenCV's build knows them.
+        path: The file to write. Its suffix determines the container format.
+        size: The width and height, in pixels.
+        fps: The frame rate.
+        codec: A four-character code that OpenCV supports.
 
     Raises:
-        RunError: OpenCV cannot write such a video.
+        RunError: If OpenCV cannot write the video.
     """
 
     def __init__(self, path, size, fps, codec="mp4v"):
         cv2 = import_cv2()
         self.path = Path(path)
-        # MPEG-4 knows no finer rates; players stutter below one frame a second.
+        # MPEG-4 has a limited resolution, and players stutter below one frame per second.
         self.fps = max(1.0, round(fps, 2))
         self._slot = -1
         self._frame = None
@@ -248,12 +262,17 @@ class VideoWriter:
         if not self._writer.isOpened():
             raise RunError(
                 f"OpenCV cannot write a video of {size[0]} x {size[1]} pixels with the codec "
-                f"{codec!r} to {self.path.parent}: choose another with --codec, such as mp4v, or "
-                "check that the folder is writable."
+                f"{codec!r} to {self.path.parent}. Choose another --codec, such as mp4v, or check "
+                "that the folder is writable."
             )
 
     def write(self, moment, frame):
-        """Shows uint8 RGB `(height, width, 3)` from a moment on, in seconds."""
+        """Adds a frame.
+
+        Args:
+            moment: The time of the frame, in seconds.
+            frame: uint8 RGB `(height, width, 3)`.
+        """
         cv2 = import_cv2()
         slot = _slot(moment, self.fps)
         while self._frame is not None and self._slot < slot - 1:
@@ -265,26 +284,26 @@ class VideoWriter:
             self._slot = slot
 
     def close(self):
-        """Ends the file.
+        """Completes the file.
 
         Raises:
-            RunError: What was written cannot be read.
+            RunError: If the written file cannot be read.
         """
         cv2 = import_cv2()
         self._writer.release()
-        # A full disk is told by nothing else: without its end an mp4 cannot be opened.
+        # OpenCV does not report a full disk, but an incomplete mp4 file cannot be opened.
         if self._frame is not None and not cv2.VideoCapture(str(self.path)).isOpened():
             raise RunError(
-                f"The video could not be written to {self.path.parent}: make room on the disk, "
-                "and run again."
+                f"The video could not be written to {self.path.parent}. Free some disk "
+                "space, and run the command again."
             )
 
 
 def import_cv2():
-    """Imports OpenCV without its messages, which are not for users.
+    """Imports OpenCV and disables its log messages.
 
     Raises:
-        RunError: It is not installed.
+        RunError: If OpenCV is not installed.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -292,25 +311,25 @@ def import_cv2():
         import cv2
     except ImportError as error:
         raise RunError(
-            'Reading and writing video needs OpenCV: pip install "kerasfer[video]".'
+            'Reading and writing videos needs OpenCV. Run pip install "kerasfer[video]".'
         ) from error
     return cv2
 
 
 def _slot(moment, fps):
-    """The number of the frame that shows a moment at a constant rate."""
+    """Returns the number of the frame that shows a time at a constant frame rate."""
     return math.floor(moment * fps + _SLOT_TOLERANCE)
 
 
 def _rgb(frame, size):
     cv2 = import_cv2()
-    if frame.shape[1::-1] != tuple(size):  # streams may change their size on the way
+    if frame.shape[1::-1] != tuple(size):  # The frame size of a stream may change.
         frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 def _is_text(path):
-    """Whether a file holds text, which FFmpeg would play as a video of ANSI art."""
+    """Returns whether a file contains text, which FFmpeg would decode as ANSI art."""
     with open(path, "rb") as file:
         head = file.read(4096)
     return not any(byte < 32 and byte not in b"\t\n\f\r\x1b" for byte in head)

@@ -1,7 +1,7 @@
-"""Who showed what when: a picture and a page on which each person is a row.
+"""Collects the expressions of each person over time, and draws them as a figure and an HTML page.
 
-A timeline keeps sums in a bounded number of bins for a bounded number of persons, so that an hour
-of video takes the memory of a minute.
+A timeline has a bounded number of bins and persons, so its memory use does not grow with the length
+of the video.
 """
 
 import base64
@@ -19,7 +19,7 @@ from kerasfer import __version__
 from kerasfer.files import replace_file, write_text
 from kerasfer.plotting import INK, style
 
-# Told apart with any color vision (after Okabe and Ito), in print and on dark pages.
+# Distinguishable with color vision deficiencies (after Okabe and Ito), on light and dark pages.
 COLORS = {
     "angry": "#d55e00",
     "disgust": "#009e73",
@@ -31,18 +31,18 @@ COLORS = {
     "contempt": "#8c6d46",
 }
 _OTHER_COLORS = tuple(matplotlib.colormaps["tab20"].colors[i] for i in (8, 12, 16, 4, 6, 0, 2, 18))
-_ROWS = 40  # persons on the picture; the page has more
-_WIDTH = 1000  # units across the page's timeline
+_ROWS = 40  # Persons in the figure. The page shows more.
+_WIDTH = 1000  # Width of the timelines on the page, in SVG units.
 
 
 class Timeline:
-    """Sums up over time which class each person showed.
+    """Accumulates the time for which each person showed each class.
 
     Args:
-        class_names: One string a class.
-        max_bins: Most bins of time; when they are full their width doubles.
-        max_persons: Most persons to keep in the end; those seen longest.
-        bin_seconds: Width of a bin in the beginning.
+        class_names: The names of the classes.
+        max_bins: The maximum number of time bins. If they do not suffice, their width is doubled.
+        max_persons: The maximum number of persons in the result. Those seen longest are kept.
+        bin_seconds: The initial width of a bin, in seconds.
 
     Example:
 
@@ -63,13 +63,13 @@ class Timeline:
         self._rows = {}
 
     def add(self, moment, seconds, person, target):
-        """Notes that a person showed a class.
+        """Adds an interval in which a person showed a class.
 
         Args:
-            moment: When it began, in seconds.
-            seconds: How long it lasted.
-            person: Their number, from 1 in order of appearance.
-            target: Number of the class.
+            moment: The start of the interval, in seconds.
+            seconds: The length of the interval, in seconds.
+            person: The number of the person, from 1 in order of appearance.
+            target: The index of the class.
         """
         end = moment + seconds
         self.end = max(self.end, end)
@@ -91,12 +91,12 @@ class Timeline:
             row.bins[number][target] += min(end, start + self.bin_seconds) - max(moment, start)
 
     def wants_face(self, person, clarity):
-        """Whether a picture is clearly better than the one kept of a person."""
+        """Returns whether a picture is at least 20 % clearer than the stored one of a person."""
         row = self._rows.get(person)
         return row is not None and clarity > 1.2 * row.clarity
 
     def keep_face(self, person, clarity, crop):
-        """Keeps a small uint8 RGB picture of a person."""
+        """Stores a small uint8 RGB picture of a person."""
         file = io.BytesIO()
         Image.fromarray(crop).save(file, format="JPEG", quality=85)
         row = self._rows[person]
@@ -104,10 +104,11 @@ class Timeline:
 
     @property
     def persons(self):
-        """What is known of each person kept, a list of dicts.
+        """A list with a dict for each person.
 
-        `person`, `first` and `last` (seconds), `seconds` (how long seen), `shares` (of that time,
-        by class), `spans` (a list of start, end, class name) and `face` (bytes of a JPEG, or None).
+        The keys are `person`, `first` and `last` (times in seconds), `seconds` (the time for which
+        the person was seen), `shares` (the share of each class in that time), `spans` (a list of
+        start, end and class name) and `face` (a JPEG picture as bytes, or `None`).
         """
         persons = []
         for person, row in sorted(self._longest(self.max_persons)):
@@ -142,7 +143,7 @@ class Timeline:
             row.bins = wide
 
     def _spans(self, row):
-        """Joins neighboring bins of one class; a bin counts as the class it mostly shows."""
+        """Merges adjacent bins with the same most frequent class."""
         spans = []
         for number in sorted(row.bins):
             start = max(number * self.bin_seconds, row.first)
@@ -156,17 +157,17 @@ class Timeline:
 
 
 class _Row:
-    """The sums of one person."""
+    """Holds the accumulated times of one person."""
 
     def __init__(self, num_classes, first):
         self.first = self.last = first
         self.seconds = np.zeros(num_classes)
-        self.bins = {}  # number: seconds of each class
+        self.bins = {}  # Maps bin numbers to the seconds of each class.
         self.clarity, self.face = 0.0, None
 
 
 def class_colors(class_names):
-    """Chooses a color for each class: a dict of hexadecimal strings."""
+    """Returns a dict that maps each class name to a hexadecimal color."""
     colors, others = {}, 0
     for name in class_names:
         if name in COLORS:
@@ -181,8 +182,8 @@ def plot_timeline(timeline, path):
     """Draws a row of colors over time for each person, and the share of each class next to it.
 
     Args:
-        timeline: `Timeline`.
-        path: The picture to write; its suffix chooses the format.
+        timeline: A `Timeline`.
+        path: The file to write. Its suffix determines the format.
     """
     colors = class_colors(timeline.class_names)
     persons = timeline.persons
@@ -203,7 +204,7 @@ def plot_timeline(timeline, path):
             panel.tick_params(length=0)
             panel.grid(False, axis="y")
             panel.set_axisbelow(True)
-        labels = [f"person {p['person']}  ({clock(p['seconds'])})" for p in shown]
+        labels = [f"Person {p['person']}  ({clock(p['seconds'])})" for p in shown]
         axes.set_yticks(range(len(shown)), labels)
         axes.set_ylim(max(len(shown), 2) - 0.5, -0.5)
         axes.set_xlim(0, max(timeline.end, 1e-3))
@@ -211,36 +212,38 @@ def plot_timeline(timeline, path):
         axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
         bars.set_xlim(0, 1)
         bars.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
-        bars.set_title("share of the time seen")
+        bars.set_title("Share of time seen")
         hidden = timeline.num_persons - len(shown)
         axes.set_title(
-            "expression over time" + (f"; {hidden} more seen for shorter" if hidden else "")
+            "Expressions over time"
+            + (f" ({hidden} more persons, seen for less time, are not shown)" if hidden else "")
         )
         if not shown:
-            axes.text(0.5, 0.5, "no faces", transform=axes.transAxes, ha="center", va="center")
+            place = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+            axes.text(0.5, 0.5, "No face was found", **place)
         patches = [matplotlib.patches.Patch(color=color) for color in colors.values()]
         legend = figure.legend(
             patches, colors, loc="outside lower left", ncols=min(len(colors), 8), handlelength=1
         )
         for text in legend.get_texts():
-            text.set_parse_math(False)  # a "$" in a folder's name is a "$"
+            text.set_parse_math(False)  # The name of a class may contain a "$".
         with replace_file(path) as temporary:
             figure.savefig(temporary, dpi=130, facecolor="white")
 
 
 def write_timeline(timeline, path, *, title, facts, problem=None):
-    """Writes the page of a timeline: one file that needs nothing else and runs no script.
+    """Writes a timeline as a self-contained HTML page without scripts.
 
     Args:
-        timeline: `Timeline`.
+        timeline: A `Timeline`.
         path: The file to write.
-        title: What the video is called.
-        facts: Dict of labels and short texts, shown on top.
-        problem: A line that warns, where the video ended too early.
+        title: The title of the page, such as the name of the video.
+        facts: A dict of labels and short texts that the page shows at the top.
+        problem: A warning that the page shows, or `None`.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kerasfer.video", "."),
-        autoescape=True,  # names of classes and files come from users
+        autoescape=True,  # Names of classes and files come from users.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -264,7 +267,7 @@ def write_timeline(timeline, path, *, title, facts, problem=None):
 
 
 def clock(seconds):
-    """Writes a time as on a clock: 0:07, 12:30, 1:02:03; with tenths below ten seconds.
+    """Formats a time in seconds as minutes and seconds, with hours or tenths where appropriate.
 
     Example:
 

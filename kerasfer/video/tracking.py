@@ -1,8 +1,7 @@
-"""Who is who from frame to frame: boxes become tracks, and a track's probabilities are smoothed.
+"""Tracks persons by their boxes and smooths their probabilities over time.
 
-Time is told in seconds, never in frames, so that a video gives the same tracks and the same smooth
-curves at any frame rate. Nothing here looks at pixels: someone who was away for longer than the
-tracker remembers is another person when they come back.
+All times are in seconds, so the results do not depend on the frame rate. The tracker does not
+compare faces: a person who was absent for longer than `remember` gets a new number.
 """
 
 import math
@@ -10,29 +9,34 @@ import math
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-_VELOCITY_SECONDS = 0.2  # how fast the velocity follows what is measured
-_MOVING_SECONDS = 0.5  # how long an unseen face is thought to move on as before
-_STOPPING_SECONDS = 0.4  # and how fast it then comes to rest
+_VELOCITY_SECONDS = 0.2  # Time constant of the velocity estimate.
+_MOVING_SECONDS = 0.5  # A hidden face keeps its velocity for this long.
+_STOPPING_SECONDS = 0.4  # Time constant with which its velocity then decays.
 _FORBIDDEN = 1e6
 
 
 class Tracker:
-    """Gives each box of a frame the number of its person, from 1 in order of appearance.
+    """Assigns the number of a person to each box, from 1 in order of appearance.
 
-    Each person's box is predicted to the frame's time with a velocity that dies away while the face
-    is hidden; boxes and predictions are then paired so that their overlaps sum up to the most. Both
-    are enlarged before they are compared, so that a face that moves by more than its width between
-    two detections still finds itself (buffered IoU). A box that fits nobody begins a new track,
-    which counts once a second box has confirmed it: single false alarms of a detector get no
-    number. Who is there in the first frame counts at once.
+    The box of each person is predicted for the time of the frame. The velocity decays while a face
+    is hidden. Boxes are then assigned to predictions such that the sum of their overlaps is
+    maximal. Boxes are enlarged before they are compared, so that a face can be matched even if it
+    moves by more than its width between two detections (buffered IoU). A box without a match
+    starts a new track, which is confirmed by further boxes. Isolated false positives of the
+    detector therefore get no number. Faces in the first frame are confirmed immediately.
 
     Args:
-        min_overlap: Least IoU of two enlarged boxes of one person, in (0, 1].
-        buffer: How far a box is enlarged to each side, in shares of its width and height.
-        remember: Seconds after which a person who is not seen is forgotten.
-        confirm: Number of boxes from which on a track counts; 1 counts every box.
+        min_overlap: The minimum IoU of two enlarged boxes of the same person, in (0, 1].
+        buffer: The enlargement of a box on each side, as a share of its width and height.
+        remember: The time in seconds after which a person who is not detected is forgotten.
+        confirm: The number of boxes that confirm a track. 1 confirms each box immediately.
 
-    Example: two faces that pass each other.
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    Two faces move past each other.
 
     >>> tracker = Tracker()
     >>> for step in range(11):
@@ -41,9 +45,11 @@ class Tracker:
     >>> persons
     [1, 2]
 
-    Source: Bewley et al., Simple Online and Realtime Tracking, 2016; the buffer: Yang et al., Hard
-    to Track Objects with Irregular Motions and Similar Appearances? Make It Easier by Buffering the
-    Matching Space, 2023.
+    References:
+
+    - Bewley et al., Simple Online and Realtime Tracking, 2016.
+    - Yang et al., Hard to Track Objects with Irregular Motions and Similar Appearances? Make It
+      Easier by Buffering the Matching Space, 2023 (buffered IoU).
     """
 
     def __init__(self, *, min_overlap=0.15, buffer=0.3, remember=3.0, confirm=2):
@@ -64,14 +70,14 @@ class Tracker:
         self._time = None
 
     def update(self, time, boxes):
-        """Takes the boxes that a detector found.
+        """Adds the detected boxes of a frame.
 
         Args:
-            time: Seconds; later than at the last call.
+            time: The time in seconds, later than that of the previous call.
             boxes: `(n, 4)` x, y, width, height in pixels.
 
         Returns:
-            A list with each box's person, or None where a track is not confirmed yet.
+            A list with the person of each box, or `None` for a track that is not confirmed yet.
         """
         boxes = np.asarray(boxes, "float64").reshape(-1, 4)
         self._tracks = [t for t in self._tracks if time - t.time <= self.remember]
@@ -81,7 +87,7 @@ class Tracker:
             tracks[box].see(time, boxes[box])
         for track in self._tracks:
             track.hidden = track.time < time
-        # An unconfirmed track that misses its second box was a false alarm.
+        # An unconfirmed track without a further box was a false positive.
         self._tracks = [t for t in self._tracks if t.person or not t.hidden]
         for number, box in enumerate(boxes):
             if tracks[number] is None:
@@ -95,13 +101,13 @@ class Tracker:
         return [track.person for track in tracks]
 
     def predict(self, time):
-        """Guesses where everyone is who was seen at the last update, between two detections.
+        """Predicts the boxes of the persons that were detected at the last update.
 
         Args:
-            time: Seconds; not before the last update.
+            time: The time in seconds, not before the last update.
 
         Returns:
-            A dict from persons to float64 `(4,)` x, y, width, height in pixels.
+            A dict that maps persons to float64 `(4,)` x, y, width, height in pixels.
         """
         return {
             track.person: track.predict(time)
@@ -110,12 +116,12 @@ class Tracker:
         }
 
     def _pairs(self, time, boxes):
-        """Pairs boxes with tracks: a list of index pairs."""
+        """Returns a list of (box index, track index)."""
         if not len(boxes) or not self._tracks:
             return []
         predicted = np.stack([track.predict(time) for track in self._tracks])
         overlaps = self._overlaps(boxes, predicted)
-        # Who was hidden may have stood still instead of moving on.
+        # A hidden person may have stopped at the last known position.
         last = np.stack([track.box for track in self._tracks])
         hidden = [track.hidden for track in self._tracks]
         overlaps = np.where(hidden, np.maximum(overlaps, self._overlaps(boxes, last)), overlaps)
@@ -128,22 +134,24 @@ class Tracker:
 
 
 class Smoother:
-    """Averages each person's probabilities over the past, with weights that fall exponentially.
+    """Averages the probabilities of each person over time with exponential weights.
 
-    The weight of what was seen t seconds ago falls as exp(-t / seconds), whatever the frame rate;
-    what is held for a while is reached, and an absence longer than a few time constants is
-    forgotten by itself.
+    The weight of a prediction decays as `exp(-t / seconds)` with its age `t`, independently of the
+    frame rate.
 
     Args:
-        seconds: The time constant; 0 does not smooth.
-        remember: Seconds after which a person who is not seen is forgotten.
+        seconds: The time constant. 0 disables smoothing.
+        remember: The time in seconds after which a person without updates may be forgotten.
+
+    Raises:
+        ValueError: If `seconds` is negative.
 
     Example:
 
     >>> smoother = Smoother(1.0)
     >>> smoother.update(1, 0.0, np.array([1.0, 0.0]))
     array([1., 0.])
-    >>> smoother.update(1, 1.0, np.array([0.0, 1.0])).round(3)  # 1 / e is left
+    >>> smoother.update(1, 1.0, np.array([0.0, 1.0])).round(3)  # The old value keeps 1 / e.
     array([0.368, 0.632])
     """
 
@@ -152,16 +160,16 @@ class Smoother:
             raise ValueError(f"`seconds` must not be negative. Received: {seconds}.")
         self.seconds = seconds
         self.remember = remember
-        self._states = {}  # person: (time, probabilities)
+        self._states = {}  # Maps each person to (time, probabilities).
 
     def update(self, person, time, probabilities):
-        """Takes what was seen of a person at a time in seconds; returns their smooth value."""
+        """Adds the probabilities of a person at a time in seconds, and returns the average."""
         before, smooth = self._states.get(person, (time, probabilities))
         if self.seconds > 0:
             kept = math.exp(-max(time - before, 0.0) / self.seconds)
             probabilities = kept * smooth + (1 - kept) * probabilities
         self._states[person] = (time, probabilities)
-        if len(self._states) > 64:  # a street: those who passed by hours ago need no memory
+        if len(self._states) > 64:  # Bounds the memory for long videos with many persons.
             self._states = {
                 key: state
                 for key, state in self._states.items()
@@ -171,11 +179,11 @@ class Smoother:
 
 
 def overlaps(boxes, others):
-    """Computes the intersection over union of every box with every other.
+    """Computes the intersection over union (IoU) of all pairs of boxes.
 
     Args:
         boxes: `(n, 4)` x, y, width, height.
-        others: `(m, 4)`.
+        others: `(m, 4)` x, y, width, height.
 
     Returns:
         float64 `(n, m)` in [0, 1].
@@ -195,21 +203,21 @@ def overlaps(boxes, others):
 
 
 class _Track:
-    """One face over time: its last box, how fast it moves, how often it was seen."""
+    """Holds the last box, the velocity and the number of detections of one face."""
 
     def __init__(self, time, box):
         self.time = time
         self.box = box
-        self.velocity = np.zeros(2)  # of the center, in pixels a second
+        self.velocity = np.zeros(2)  # Of the center, in pixels per second.
         self.num_seen = 1
-        self.hidden = False  # not found at the last update
+        self.hidden = False  # Not detected at the last update.
         self.person = None
 
     def see(self, time, box):
         passed = time - self.time
         if passed > 0:
             measured = (_center(box) - _center(self.box)) / passed
-            # The second box is the first that tells a velocity.
+            # The velocity is unknown before the second box.
             weight = 1.0 if self.num_seen == 1 else 1 - math.exp(-passed / _VELOCITY_SECONDS)
             self.velocity = self.velocity + weight * (measured - self.velocity)
         self.time, self.box = time, box
@@ -218,7 +226,7 @@ class _Track:
     def predict(self, time):
         passed = time - self.time
         late = max(passed - _MOVING_SECONDS, 0.0)
-        # The integral of a velocity that first stays, then falls as exp(-t / _STOPPING_SECONDS).
+        # Integral of a velocity that is constant at first and then decays exponentially.
         passed = passed - late + _STOPPING_SECONDS * -math.expm1(-late / _STOPPING_SECONDS)
         return np.concatenate([self.box[:2] + passed * self.velocity, self.box[2:]])
 

@@ -1,4 +1,4 @@
-"""Videos of coloured squares that move, and a detector and a model that know the colours."""
+"""Videos of moving colored squares, and a detector and a model that recognize the colors."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ RED, GREEN, BLUE = (230, 20, 20), (20, 230, 20), (20, 20, 230)
 
 
 def frame_of(*squares, size=(160, 96)):
-    """Draws squares, each (x, y, side, colour), on a dark frame: uint8 RGB."""
+    """Draws squares, each (x, y, side, color), on a dark frame: uint8 RGB."""
     frame = np.full((size[1], size[0], 3), 40, "uint8")
     for x, y, side, color in squares:
         frame[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)] = color
@@ -20,7 +20,7 @@ def frame_of(*squares, size=(160, 96)):
 
 
 def write_video(path, frames, fps=25.0, codec="mp4v"):
-    """Writes uint8 RGB frames as a video file; returns its path."""
+    """Writes uint8 RGB frames into a video file and returns its path."""
     cv2 = import_cv2()
     frames = list(frames)
     size = frames[0].shape[1::-1]
@@ -33,7 +33,7 @@ def write_video(path, frames, fps=25.0, codec="mp4v"):
 
 
 def read_video(path):
-    """Reads a video file: its frames as a list of uint8 RGB, and its frames a second."""
+    """Returns the frames of a video file, a list of uint8 RGB, and its frame rate."""
     cv2 = import_cv2()
     capture, frames = cv2.VideoCapture(str(path)), []
     while (read := capture.read())[0]:
@@ -42,7 +42,7 @@ def read_video(path):
 
 
 def find_squares(picture):
-    """Detects at most one square of each colour."""
+    """Detects at most one square of each color."""
     faces = []
     for channel in range(3):
         others = np.delete(picture, channel, axis=2).max(axis=2)
@@ -55,7 +55,7 @@ def find_squares(picture):
 
 
 def predict_colors(images):
-    """Takes the share of red, green and blue for the probabilities."""
+    """Returns the shares of red, green and blue as probabilities."""
     means = images.mean(axis=(1, 2)) + 1e-6
     return means / means.sum(axis=1, keepdims=True)
 

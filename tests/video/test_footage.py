@@ -154,8 +154,8 @@ def test_a_truncated_file_gives_its_frames_and_one_line(tmp_path, suffix, codec)
         count = sum(1 for _ in file.frames())
     assert 30 < count < 60
     assert file.problem == (
-        f"cut{suffix} is broken or truncated: {count / 25:.1f} of 4.0 seconds could be read. "
-        "Copy or convert it again for the rest."
+        f"cut{suffix} is damaged or truncated: only {count / 25:.1f} of 4.0 seconds could be read. "
+        "Copy or convert it again."
     )
 
 
@@ -173,21 +173,21 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path, capfd, content):
     with pytest.raises(RunError) as raised:
         open_footage(path)
     assert str(raised.value) == (
-        f"{path} cannot be read as a video: it is none, or it is broken or of a format that "
-        "OpenCV does not know. Convert it to mp4, or copy it again."
+        f"{path} cannot be read as a video: it is not a video, it is damaged, or OpenCV does not "
+        "support its format. Convert it to mp4, or copy it again."
     )
 
 
 def test_a_missing_file_or_a_folder_is_named(tmp_path):
     with pytest.raises(RunError, match="Received: .*nowhere.mp4, which does not exist."):
         open_footage(tmp_path / "nowhere.mp4")
-    with pytest.raises(RunError, match="Expected a video file, .* which is a folder."):
+    with pytest.raises(RunError, match="Expected a video file or .* which is a folder."):
         open_footage(tmp_path)
 
 
 def test_without_opencv_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
-    with pytest.raises(RunError, match=r'needs OpenCV: pip install "kerasfer\[video\]".'):
+    with pytest.raises(RunError, match=r'needs OpenCV. Run pip install "kerasfer\[video\]".'):
         open_footage(tmp_path / "a.mp4")
 
 
@@ -280,11 +280,11 @@ def test_a_camera_that_is_unplugged_ends_in_one_line(camera):
     camera(count=5)
     with open_footage(0) as live:
         assert 1 <= len(list(live.frames())) <= 5
-    assert live.problem == "camera 0 stopped giving pictures: check its connection."
+    assert live.problem == "camera 0 stopped returning frames. Check its connection."
 
 
 def test_a_camera_that_hangs_is_waited_for_only_so_long(camera, monkeypatch):
-    monkeypatch.setattr(footage, "PATIENCE", 0.3)
+    monkeypatch.setattr(footage, "TIMEOUT", 0.3)
     blocked = threading.Event()
     camera()
 
@@ -319,8 +319,9 @@ def test_without_a_camera_one_line_says_so(capfd, source, name):
     with pytest.raises(RunError) as raised:
         open_footage(source)
     assert str(raised.value) == (
-        f"{name} gives no picture: expected a camera's index (0, 1, …), its device (/dev/video0) "
-        "or a stream's address. Check that it is connected and that no other program uses it."
+        f"{name} returns no frames. Expected the index of a camera (0, 1, …), a device "
+        "(/dev/video0) or the URL of a stream. Check that the camera is connected and that no "
+        "other program uses it."
     )
 
 
@@ -374,5 +375,5 @@ def test_a_video_that_did_not_reach_the_disk_is_no_success(tmp_path):
     writer = VideoWriter(tmp_path / "a.mp4", (64, 48), 10)
     writer.write(0, counting(0))
     (tmp_path / "a.mp4").unlink()
-    with pytest.raises(RunError, match="The video could not be written to .*: make room"):
+    with pytest.raises(RunError, match="The video could not be written to .* Free some disk space"):
         writer.close()

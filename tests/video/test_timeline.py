@@ -91,14 +91,14 @@ def test_clock(seconds, text):
     assert clock(seconds) == text
 
 
-def test_colours_are_fixed_for_the_expressions_and_differ():
+def test_colors_are_fixed_for_the_expressions_and_differ():
     colors = class_colors(("happy", "tired", "bored", "neutral"))
     assert colors["happy"] == COLORS["happy"]
     assert len(set(colors.values())) == 4
     assert all(re.fullmatch("#[0-9a-f]{6}", color) for color in colors.values())
 
 
-def test_the_picture_shows_the_colours_in_order(tmp_path):
+def test_the_picture_shows_the_colors_in_order(tmp_path):
     timeline = filled((0, 6, 1, 0), (6, 8, 1, 1))
     plot_timeline(timeline, tmp_path / "t.png")
     picture = np.asarray(Image.open(tmp_path / "t.png").convert("RGB")).astype(int)

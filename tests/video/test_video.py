@@ -146,11 +146,11 @@ def test_a_truncated_film_gives_all_until_there(tmp_path):
     film = write_video(tmp_path / "film.mkv", frames, 20)
     film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
     summary = watch(color_predictor(), film, Output(tmp_path / "out"))
-    assert summary["problem"].startswith("film.mkv is broken or truncated: ")
+    assert summary["problem"].startswith("film.mkv is damaged or truncated: ")
     assert 30 < summary["frames"] < 90
     assert len(read_video(tmp_path / "out" / "video.mp4")[0]) == summary["frames"]
     assert int(rows_of(tmp_path / "out")[-1]["frame"]) == summary["frames"] - 1
-    assert "film.mkv is broken" in (tmp_path / "out" / "timeline.html").read_text()
+    assert "film.mkv is damaged" in (tmp_path / "out" / "timeline.html").read_text()
 
 
 def test_a_result_is_never_overwritten(tmp_path, film, monkeypatch):
@@ -388,7 +388,7 @@ def test_the_command_ends_a_broken_video_with_one_line(tmp_path, tiny_run):
     result = call(tiny_run, film, "--faces", "none", "--output-dir", tmp_path / "out")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith("Error: cut.avi is broken or truncated: ")
+    assert result.stderr.startswith("Error: cut.avi is damaged or truncated: ")
     assert result.stderr.endswith("The results up to that point are complete.\n")
     assert len(rows_of(tmp_path / "out")) > 30
 
