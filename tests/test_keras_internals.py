@@ -99,7 +99,7 @@ def test_nodes():
     names = [node.operation.name for node in nodes if not node.is_input]
     assert names == ["relu", "inner", "shared", "shared"]
     assert nodes[0].output_tensors[0] is model.outputs[0]
-    # The layer that is called twice: its last call takes what the first one returned.
+    # The input of the last call of a shared layer is the output of its first call.
     last, first = (node for node in nodes if node.operation.name == "shared")
     assert last.input_tensors[0] is first.output_tensors[0]
     assert keras_internals.node_of(first.output_tensors[0]) is first
