@@ -186,6 +186,35 @@ def only_writer(folder):
         yield
 
 
+def is_abandoned(folder):
+    """Returns whether the process that locked a folder with `only_writer` has ended.
+
+    Args:
+        folder: An existing folder.
+
+    Returns:
+        `False` also if the folder was never locked, or if the file system supports no locks.
+
+    Example:
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with only_writer(folder):
+    ...     is_abandoned(folder)
+    False
+    >>> is_abandoned(folder)
+    True
+    """
+    if fcntl is None:
+        return False
+    try:
+        with open(Path(folder) / "lock", "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def sha256(path):
     """Returns the SHA-256 digest of a file, in hexadecimal."""
     with open(path, "rb") as file:
