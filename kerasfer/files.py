@@ -163,7 +163,7 @@ def only_writer(folder):
         return
     path = Path(folder) / "lock"
     busy = RunError(
-        f"Another process is training into {path.parent.parent}. Wait for it to finish, or choose "
+        f"Another process is writing into {path.parent.parent}. Wait for it to finish, or choose "
         "another --output-dir."
     )
     try:

@@ -20,11 +20,13 @@ SLOW = (
     "tests/evaluate",
     "tests/explain",
     "tests/export",
+    "tests/layers/test_onnx_export.py",
     "tests/linalg/test_compiled.py",
     "tests/linalg/test_second_derivatives.py",
     "tests/models",
     "tests/predict/test_runtimes.py",
     "tests/recipe/test_recipes.py",
+    "tests/scale/test_scoring.py",
     "tests/tables",
     "tests/test_demo.py",
     "tests/test_docstrings.py",
@@ -40,6 +42,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.relative_to(root).as_posix().startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("deploy") and "deploy" not in config.option.markexpr:
+            item.add_marker(pytest.mark.skip(reason="It runs only with -m deploy."))
 
 
 @pytest.fixture
