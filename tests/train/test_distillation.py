@@ -121,8 +121,8 @@ def test_of_several_regions_the_first_counts():
     maps = np.random.default_rng(0).normal(size=(6, 2, 2, 5)).astype("float32")
     found = compare_maps(maps, maps[::3], "covariance", 2)
     np.testing.assert_allclose(numpy_of(found), 0, atol=1e-5)
-    with pytest.raises(ValueError, match="`features` must be one of .*Received: 'colour'"):
-        compare_maps(maps, maps, "colour", 6)
+    with pytest.raises(ValueError, match="`features` must be one of .*Received: 'color'"):
+        compare_maps(maps, maps, "color", 6)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_classes_in_another_order():
     np.testing.assert_allclose(
         numpy_of(answers), numpy_of(given(pictures()))[:, [1, 2, 0]], rtol=1e-6
     )
-    with pytest.raises(DataError, match="learns the classes angry, happy; runs/x knows sad, angry"):
+    with pytest.raises(DataError, match="has the classes angry, happy; runs/x has sad, angry"):
         Teacher(given, ("angry", "happy"), "runs/x")
 
 

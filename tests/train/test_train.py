@@ -203,7 +203,7 @@ def test_a_run_is_not_made_a_folder_of_folds(place, plain):
 
 
 def test_a_fold_of_a_protocol_without_folds():
-    assert "data.fold needs data.protocol=subjects" in refused(run("data.fold=1"), code=2)
+    assert "data.fold requires data.protocol=subjects" in refused(run("data.fold=1"), code=2)
     assert "must be below" in refused(run(*FOLDS, "data.fold=3"), code=2)
 
 
