@@ -1,4 +1,4 @@
-"""Silences what libraries print before they can be told not to."""
+"""Silences messages that libraries print before they can be configured."""
 
 import contextlib
 import importlib.util
@@ -10,8 +10,8 @@ import tempfile
 def import_quietly(name):
     """Discards what a module prints to standard error while it is imported, now or later.
 
-    TensorFlow logs through Abseil during its import, whatever the environment says. If the import
-    fails, its messages are printed after all.
+    TensorFlow logs through Abseil during its import, regardless of environment variables. If the
+    import fails, the messages are printed.
 
     Args:
         name: Name of the module, such as `"tensorflow"`.

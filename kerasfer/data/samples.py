@@ -13,7 +13,7 @@ from kerasfer.options import Split
 from kerasfer.text import printable
 
 SPLITS = get_args(Split)
-WHOLE = "whole"  # Stands for the split of a dataset that has no splits.
+WHOLE = "whole"  # Represents the split of a dataset without splits.
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,7 @@ class Samples:
 
 
 def same_dataset(one, other):
-    """Tells whether two `Samples` are parts of the same dataset.
+    """Returns whether two `Samples` are parts of the same dataset.
 
     Args:
         one: `Samples`.
@@ -152,7 +152,7 @@ def same_dataset(one, other):
 
 
 def source_of(place, **options):
-    """Describes where samples come from: a place, and the options that are set.
+    """Describes the source of samples: a location, and the options that are set.
 
     Example:
 
@@ -168,7 +168,7 @@ def source_of(place, **options):
 
 
 def _printable_ids(names):
-    """Makes names encodable as UTF-8, and keeps those apart that become equal by this."""
+    """Makes names encodable as UTF-8, and numbers those that become equal."""
     ids, taken = [], set(names)
     for name in names:
         shown = name if isinstance(name, str) and name.isascii() else printable(name)

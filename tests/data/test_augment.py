@@ -28,7 +28,7 @@ def test_quarter_turns(turns):
 
 
 def test_a_shift_repeats_the_edge():
-    shifted = warp(NOISE, 48, centre=(0.5 + 6 / 48, 0.5))
+    shifted = warp(NOISE, 48, center=(0.5 + 6 / 48, 0.5))
     np.testing.assert_array_equal(shifted[:, :42], NOISE[:, 6:])
     np.testing.assert_array_equal(shifted[:, 42:], np.repeat(NOISE[:, 47:], 6, axis=1))
 
@@ -36,7 +36,7 @@ def test_a_shift_repeats_the_edge():
 @pytest.mark.parametrize("shape", [(48, 48), (490, 640), (30, 20)])
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_affine_map_agrees_with_resizing(shape, flip):
-    window = {"centre": (0.55, 0.45), "side": 0.8, "flip": flip}
+    window = {"center": (0.55, 0.45), "side": 0.8, "flip": flip}
     straight = warp(smooth(*shape), 48, **window)
     turned = warp(smooth(*shape), 48, angle=1e-9, **window)
     np.testing.assert_allclose(turned[1:-1, 1:-1], straight[1:-1, 1:-1].astype(int), atol=4)

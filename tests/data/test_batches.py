@@ -17,7 +17,7 @@ ALL = {"flip": True, "crop": 0.7, "shift": 0.1, "rotation": 15, "erasing": 0.5, 
 
 
 def numbered(num):
-    """Grey pictures, the i-th of which is all i, of two classes in turn."""
+    """Gray pictures, the i-th of which is all i, of two classes in turn."""
     pictures = np.arange(num, dtype="uint8")[:, None, None].repeat(8, axis=1).repeat(8, axis=2)
     labels = one_hot(np.arange(num) % 2, 2)
     return Samples("numbered", ("even", "odd"), pictures, labels, [f"{i}" for i in range(num)])

@@ -8,9 +8,9 @@ from kerasfer.errors import DataError
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "YCbCr"])
-def test_every_colour_space_becomes_rgb(tmp_path, mode):
+def test_every_color_space_becomes_rgb(tmp_path, mode):
     suffix = ".jpg" if mode in ("CMYK", "YCbCr") else ".png"
-    path = tmp_path / f"grey{suffix}"
+    path = tmp_path / f"gray{suffix}"
     if mode == "I;16":
         image = Image.fromarray(np.full((20, 30), 153 * 257, "uint16"))
     else:

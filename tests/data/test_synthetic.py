@@ -258,8 +258,8 @@ def test_load_refuses_what_it_cannot_draw():
 def test_pixels_alone_do_not_separate_the_classes():
     """A linear classifier finds something, but far less than the 90 % and more of the models."""
     samples = synthetic.load(num_samples=1400, size=48)
-    grey = [np.asarray(Image.fromarray(picture).convert("L")) for picture in samples.pictures]
-    pixels = np.reshape(grey, (len(grey), -1)) / 255
+    gray = [np.asarray(Image.fromarray(picture).convert("L")) for picture in samples.pictures]
+    pixels = np.reshape(gray, (len(gray), -1)) / 255
     test = samples.splits == "test"
     pixels = (pixels - pixels[~test].mean(axis=0)) / pixels[~test].std(axis=0)
     linear = RidgeClassifier(alpha=1000).fit(pixels[~test], samples.targets[~test])

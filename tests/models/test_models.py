@@ -135,8 +135,8 @@ def test_covpool_reads_the_covariance_of_144_places():
 
 def test_pictures_are_scaled_as_imagenet_expects():
     model = build_model("classifier", NAMES, 32, backbone=tiny_backbone())
-    colour = np.array([255 * 0.485, 255 * (0.456 + 0.224), 0], "float32")
-    x = model.get_layer("preprocessing")(np.tile(colour, (1, 32, 32, 1)))
+    color = np.array([255 * 0.485, 255 * (0.456 + 0.224), 0], "float32")
+    x = model.get_layer("preprocessing")(np.tile(color, (1, 32, 32, 1)))
     expected = [0, 1, -0.406 / 0.225]
     np.testing.assert_allclose(keras.ops.convert_to_numpy(x)[0, 0, 0], expected, atol=1e-5)
 

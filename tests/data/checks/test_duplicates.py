@@ -47,11 +47,11 @@ def test_decoded_pictures_count_not_files(drawn, tmp_path):
     assert exact_duplicates(files, drawn.take([3, 4, 0])).tolist() == [True, False, True]
 
 
-def test_grey_arrays_are_found_in_grey_files(tmp_path, tree):
+def test_gray_arrays_are_found_in_gray_files(tmp_path, tree):
     tree("0.png", "1.png")
-    grey = np.stack([np.asarray(Image.open(tmp_path / f"{name}.png")) for name in (1, 0)])
+    gray = np.stack([np.asarray(Image.open(tmp_path / f"{name}.png")) for name in (1, 0)])
     drawn = load_dataset("synthetic", num_samples=2, size=16)
-    arrays = replace(drawn, pictures=grey)
+    arrays = replace(drawn, pictures=gray)
     files = replace(drawn, pictures=PictureFiles(tmp_path, ["0.png", "1.png"]))
     assert exact_duplicates(arrays, files).all() and exact_duplicates(files, arrays).all()
 
