@@ -38,7 +38,7 @@ class Samples:
             unknown; see `kerasfer.data.landmarks`.
         source: Where the pictures come from, with the options that select them, such as
             `"/data/ferplus, labels=majority"`. Two datasets are the same only if their `name` and
-            `source` are equal; see `same_dataset`.
+            `source` are equal.
         drawn_splits: The splits that were drawn at random, because the folder does not have them.
         notes: Lines for the user about what was skipped or assumed when the dataset was loaded.
         layout: How `kerasfer data prepare` lays out a copy of the dataset.
@@ -132,23 +132,6 @@ class Samples:
             subjects=pick(self.subjects),
             landmarks=pick(self.landmarks),
         )
-
-
-def same_dataset(one, other):
-    """Returns whether two `Samples` are parts of the same dataset.
-
-    Args:
-        one: `Samples`.
-        other: `Samples`.
-
-    Example:
-
-    >>> from kerasfer.data import load_dataset
-    >>> samples = load_dataset("synthetic", num_samples=20)
-    >>> same_dataset(samples.take([0, 1]), samples.take([5]))
-    True
-    """
-    return (one.name, one.source) == (other.name, other.source)
 
 
 def source_of(place, **options):

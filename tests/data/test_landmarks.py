@@ -146,7 +146,7 @@ def test_any_number_of_points_with_a_byte_order_mark_and_crlf(tmp_path):
         (HEADER + "a.png,1,2,3,4\n", "names none of the 6 pictures of dots. .* 0.png; .* a.png"),
     ],
 )
-def test_what_is_no_such_file_is_a_data_error(text, message, tmp_path):
+def test_missing_files_raise_a_data_error(text, message, tmp_path):
     path = tmp_path / "landmarks.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=message) as error:

@@ -113,7 +113,7 @@ def test_other_classes(run, monkeypatch):
         evaluate(run, dataset="other")
 
 
-def test_a_dataset_without_splits_is_judged_as_a_whole(run, monkeypatch, tmp_path):
+def test_a_dataset_without_splits_is_evaluated_as_a_whole(run, monkeypatch, tmp_path):
     names = load_model(run / "model.keras").layers[-1].class_names
     monkeypatch.setitem(DATASETS, "other", lambda data_dir: dataset(names, "subjects"))
     metrics = evaluate(run, dataset="other")

@@ -1,4 +1,4 @@
-"""Explanations of small models, whose maps and shares can be computed by hand."""
+"""Explanations of small models with maps and shares that can be computed by hand."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Predictions with a detector and a model made up for the test, whose answers are known."""
+"""Predictions with a detector and a model with known results."""
 
 import csv
 import io
@@ -86,7 +86,7 @@ def test_margin_shows_more(runtime):
     assert wide.probability < tight.probability
 
 
-def test_classify_takes_crops_of_any_size(runtime):
+def test_classify_accepts_crops_of_any_size(runtime):
     crops = [np.full((side, side, 3), COLORS["green"], "uint8") for side in (16, 50)]
     assert Predictor(runtime, faces="none").classify(crops).argmax(axis=1).tolist() == [1, 1]
     assert Predictor(runtime, faces="none").classify([]).shape == (0, 3)
@@ -106,7 +106,7 @@ def test_threads_do_not_mix_answers(runtime):
         assert list(pool.map(work, colors)) == [{color} for color in colors]
 
 
-def test_bad_picture_is_named_and_the_stream_goes_on(runtime, tmp_path):
+def test_a_bad_picture_is_named_and_the_stream_continues(runtime, tmp_path):
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     Image.fromarray(scene("blue")).save(good)
     bad.write_text("no picture")
@@ -254,7 +254,7 @@ def test_unknown_detector_is_refused(command):
     assert "'haar' is not one of 'mtcnn', 'yunet', 'none'" in result.stderr
 
 
-def test_batch_goes_on_after_a_bad_picture_and_fails_at_the_end(command):
+def test_a_batch_continues_after_a_bad_picture_and_fails_at_the_end(command):
     result = command()
     assert result.exit_code == 1
     assert len(result.stdout.splitlines()) == 5

@@ -40,7 +40,7 @@ def test_the_first_step_makes_no_variables():
     assert [v.path for v in (*model.optimizer.variables, *model.metrics_variables)] == made
 
 
-def test_what_the_recipe_leaves_open_is_the_optimizers_own():
+def test_options_that_are_not_set_keep_the_optimizers_defaults():
     assert compiled(name="adamw").optimizer.weight_decay == 0.004
     optimizer = compiled(name="gc_sgd", momentum=0.5, conv_only=True, location="update").optimizer
     assert (optimizer.momentum, optimizer.conv_only, optimizer.location) == (0.5, True, "update")

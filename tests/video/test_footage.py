@@ -18,7 +18,7 @@ BITS = 2 ** np.arange(8)
 
 
 def counting(number):
-    """A frame whose stripes tell its number in binary digits."""
+    """A frame with stripes that encode its number in binary digits."""
     stripes = np.where(number & BITS, 200, 50).repeat(8)
     return np.broadcast_to(stripes[None, :, None], (48, 64, 3)).astype("uint8")
 
