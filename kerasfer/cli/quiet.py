@@ -12,8 +12,8 @@ from kerasfer.cli.start import quiet_interrupts
 def import_quietly(name):
     """Discards what a module prints to standard error while it is imported, now or later.
 
-    TensorFlow logs through Abseil during its import, whatever the environment says. If the import
-    fails, its messages are printed after all.
+    TensorFlow logs through Abseil during its import, regardless of environment variables. If the
+    import fails, the messages are printed.
 
     Args:
         name: Name of the module, such as `"tensorflow"`.

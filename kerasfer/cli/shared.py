@@ -1,4 +1,4 @@
-"""What the commands share: errors in one line, options, the choice of a backend, results."""
+"""Common parts of the commands: error handling, options, the choice of a backend, results."""
 
 import errno
 import logging
@@ -117,7 +117,7 @@ def detector_option(none=None):
     Args:
         none: what the value `none` means for the command; None if the command needs a detector.
     """
-    text = "What finds the faces: mtcnn as in the papers, or yunet, several times faster"
+    text = "Face detector: mtcnn as in the papers, or yunet, several times faster"
     return click.option(
         "--detector",
         "--faces",

@@ -1,4 +1,4 @@
-"""Where the programs `kerasfer` and `kerasfer-train` start.
+"""The entry points of the programs `kerasfer` and `kerasfer-train`.
 
 An interrupt, or a closed standard stream, is handled before anything large is imported.
 """
