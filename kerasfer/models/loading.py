@@ -1,6 +1,5 @@
 """Loads trained models, and checks that samples fit a model."""
 
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from kerasfer import layers  # noqa: F401  registers what a saved model is made of
 from kerasfer.errors import DataError, RunError
+from kerasfer.models.loading_limits import LOADING_ERRORS, check_outputs, limit_weights
 
 
 def load_model(path, landmarks=False):
@@ -31,8 +31,9 @@ def load_model(path, landmarks=False):
             "which does not exist."
         )
     try:
-        model = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        with limit_weights(path):
+            model = keras.saving.load_model(path, compile=False)
+    except LOADING_ERRORS as error:
         reason = " ".join(str(error).split("\n\n")[0].split())
         raise RunError(f"{path} cannot be loaded as a Keras model: {reason}") from error
     if not getattr(model, "layers", None) or not hasattr(model.layers[-1], "class_names"):
@@ -40,6 +41,9 @@ def load_model(path, landmarks=False):
             f"{path} does not store its class names. The last layer of the model must be a "
             "kerasfer.layers.ClassProbabilities, as in the models of kerasfer."
         )
+    if not getattr(model, "built", False) or not getattr(model, "inputs", None):
+        raise RunError(f"{path} has no input: it must be a model with a fixed input size.")
+    check_outputs(model, path)
     if isinstance(model.input, dict) and not landmarks:
         raise RunError(
             f"{path} crops around landmarks, which is supported only by `kerasfer train` and "
