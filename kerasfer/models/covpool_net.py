@@ -16,17 +16,17 @@ from kerasfer.models.heads import classify
 def covpool(
     class_names,
     image_size=100,
-    backbone=None,
-    weights=None,
-    stem="imagenet",
     bimap_units=128,
     shrinkage=1e-4,
     epsilon=1e-4,
     logreg_weight=0.0,
     logreg_form="squared",
     method="eigh",
-    frozen=False,
     dropout=0.0,
+    backbone=None,
+    weights=None,
+    stem="imagenet",
+    frozen=False,
 ):
     """Builds Covariance Pooling, a convolutional network with a covariance of its channels.
 
@@ -37,14 +37,14 @@ def covpool(
     Args:
         class_names: One string per class.
         image_size: Side of the pictures, in pixels, at least 16.
-        backbone: The network: `None` for that of the paper, or as in
-            `kerasfer.models.make_backbone`.
-        weights, stem: As in `make_backbone`, for a `backbone` that is not `None`.
         bimap_units: Output size of the `BiMap`, at most the number of channels.
         shrinkage, epsilon, logreg_weight, logreg_form, method: As in
             `kerasfer.layers.SPDAttention`.
-        frozen: Whether a `backbone` that is not `None` is frozen.
         dropout: Dropout rate before the classifier, in [0, 1).
+        backbone: The network: `None` for that of the paper, or as in
+            `kerasfer.models.make_backbone`.
+        weights, stem: As in `make_backbone`. The network of the paper has neither.
+        frozen: Whether the `backbone` is frozen.
 
     Returns:
         A `keras.Model`: RGB float32 `(batch, image_size, image_size, 3)` in [0, 255] →
@@ -60,6 +60,11 @@ def covpool(
     pictures = keras.Input((image_size, image_size, 3), name="pictures")
     x = preprocessing(backbone)(pictures)
     if backbone is None:
+        if (weights, stem, frozen) != (None, "imagenet", False):
+            raise ValueError(
+                "`weights`, `stem` and `frozen` belong to a `backbone`, which is None. "
+                f"Received: weights={weights!r}, stem={stem!r}, frozen={frozen}."
+            )
         x = _small_network(x)
     else:
         extractor = make_backbone(backbone, image_size, weights, stem, name="backbone")
