@@ -160,9 +160,15 @@ def _draw_accuracy_over_time(shown, path, title):
                 ends = value.interval or (value.value, value.value)
                 bars = np.abs(np.subtract(ends, value.value))[:, None]
                 axes.plot(*zip(*curve, strict=True), color=color, linewidth=1, alpha=0.5)
-                end = curve[-1][0]
                 axes.errorbar(
-                    end, value.value, bars, color=color, marker=marker, markersize=7, label=label
+                    curve[-1][0],
+                    value.value,
+                    bars,
+                    color=color,
+                    marker=marker,
+                    markersize=7,
+                    linestyle="none",
+                    label=label,
                 )
                 label = None  # One entry of the legend for all seeds.
                 seed = result.environment.get("seed", "")
