@@ -1,13 +1,11 @@
 """The figures of the papers, drawn from the runs that fill a table."""
 
 import csv
-from itertools import accumulate, cycle
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from kerasfer.errors import RunError
 from kerasfer.evaluate.confusion_matrix import draw_confusion_matrix
@@ -15,10 +13,9 @@ from kerasfer.files import replace_file
 from kerasfer.plotting import INK, save, style
 from kerasfer.report.figures import draw_losses
 from kerasfer.runs.folder import RunFolder
-from kerasfer.tables.filling import measure
+from kerasfer.tables.accuracy_time import HEADING, draw_trainings, list_trainings, tabulate
 
 SMOOTHED = 1 / 50  # The share of a training over which a curve of norms is averaged.
-MARKERS = "osD^vPX<>*"
 
 
 def draw_figures(table, filled, folder):
@@ -67,15 +64,11 @@ def _draw_confusions(shown, path, title):
 
 
 def _draw_losses(shown, path, title):
-    shown = _with_history(shown)
+    # A run of several folds has no history of its own, only its folds have.
+    shown = {name: entry for name, entry in shown.items() if entry.result.history}
     if not shown:
         return []
     return [_draw_panels(shown, lambda axes, e: draw_losses(axes, e.result.history), path, title)]
-
-
-def _with_history(shown):
-    """Leaves out runs of several folds, which have no history of their own."""
-    return {name: entry for name, entry in shown.items() if entry.result.history}
 
 
 def _draw_panels(shown, draw, path, title, side=4.6):
@@ -141,62 +134,15 @@ def _write_csv(path, heading, rows):
 
 
 def _draw_accuracy_over_time(shown, path, title):
-    """Draws the validation accuracy during training as a line, and the test accuracy as a point.
-
-    Each seed has a line and a point.
-    """
-    shown = _with_history(shown)
-    if not shown:
+    trainings = list_trainings(shown)
+    if not trainings:
         return []
-    rows = []
     with style(INK):
         drawing = Drawing(figsize=(8, 5.4), layout="constrained")
-        axes = drawing.add_subplot()
-        looks = zip(cycle(MARKERS), cycle(colormaps["tab10"].colors), strict=False)
-        for (name, entry), (marker, color) in zip(shown.items(), looks, strict=False):
-            label = name
-            for result in entry.results:
-                curve, value = accuracy_over_time(result), measure(entry.cell, result)
-                ends = value.interval or (value.value, value.value)
-                bars = np.abs(np.subtract(ends, value.value))[:, None]
-                axes.plot(*zip(*curve, strict=True), color=color, linewidth=1, alpha=0.5)
-                axes.errorbar(
-                    curve[-1][0],
-                    value.value,
-                    bars,
-                    color=color,
-                    marker=marker,
-                    markersize=7,
-                    linestyle="none",
-                    label=label,
-                )
-                label = None  # One entry of the legend for all seeds.
-                seed = result.environment.get("seed", "")
-                rows += [
-                    [name, seed, number + 1, f"{seconds:.1f}", f"{accuracy:.6g}", ""]
-                    for number, (seconds, accuracy) in enumerate(curve)
-                ]
-                rows[-1][-1] = f"{value.value:.6g}"
-        axes.set(xlabel="training time in seconds", ylabel="accuracy", title=title)
-        axes.set_xlim(left=0)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.legend(title="points: test, 95 % interval\nlines: validation", fontsize=9)
+        axes = drawing.add_subplot(title=title)
+        draw_trainings(axes, trainings)
         save(drawing, path)
-    heading = ["row", "seed", "epoch", "seconds", "validation accuracy", "test accuracy"]
-    return [path, _write_csv(path.with_suffix(".csv"), heading, rows)]
-
-
-def accuracy_over_time(result):
-    """Lists the seconds of training and the validation accuracy after each epoch.
-
-    Args:
-        result: `kerasfer.tables.results.Result`.
-
-    Returns:
-        Pairs of floats.
-    """
-    seconds = accumulate(row["seconds"] for row in result.history)
-    return list(zip(seconds, (row["val_accuracy"] for row in result.history), strict=True))
+    return [path, _write_csv(path.with_suffix(".csv"), HEADING, tabulate(trainings))]
 
 
 def _average(norms, width):
