@@ -260,7 +260,10 @@ def test_the_kubernetes_manifest():
 
 
 def test_the_material_is_committed_and_exports_are_not(tmp_path):
-    shutil.copytree(DEPLOY.parent / "deploy", tmp_path / "deploy")
+    made = shutil.ignore_patterns("node_modules", "vendor")
+    shutil.copytree(DEPLOY.parent / "deploy", tmp_path / "deploy", ignore=made)
+    (tmp_path / "deploy" / "web" / "vendor").mkdir()
+    (tmp_path / "deploy" / "web" / "vendor" / "model.onnx").touch()
     shutil.copy(DEPLOY.parent / ".gitignore", tmp_path)
     (tmp_path / "quickstart" / "1").mkdir(parents=True)
     (tmp_path / "quickstart" / "1" / "saved_model.pb").touch()
@@ -270,4 +273,5 @@ def test_the_material_is_committed_and_exports_are_not(tmp_path):
         [*git, "ls-files", "--others", "--exclude-standard"], capture_output=True, text=True
     ).stdout.split()
     assert "deploy/client.py" in listed and ".gitignore" in listed
-    assert not [name for name in listed if name.startswith("quickstart")]
+    assert "deploy/web/index.html" in listed
+    assert not [name for name in listed if name.startswith(("quickstart", "deploy/web/vendor"))]
