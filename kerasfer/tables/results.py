@@ -147,6 +147,11 @@ def write_summary(result, folder):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result.name}.json"
     kept = {key: result.environment[key] for key in _KEPT if key in result.environment}
+    # `data` names the folder of the data, which is a detail of the machine, too.
+    lists = {
+        name: {key: value for key, value in metrics.items() if key != "data"}
+        for name, metrics in result.lists.items()
+    }
     outcomes = {name: pack(read_outcomes(table)) for name, table in result.predictions.items()}
     write_json(
         path,
@@ -155,7 +160,7 @@ def write_summary(result, folder):
             "recipe": result.recipe.model_dump(exclude_none=True),
             "environment": kept,
             "metrics": result.metrics,
-            "lists": result.lists,
+            "lists": lists,
             "history": result.history,
             "outcomes": outcomes,
         },
