@@ -26,15 +26,16 @@ class Comparison(NamedTuple):
 def compare_rows(table, filled):
     """Compares each row of a table with the row that its `against` names.
 
-    Runs with the same seed are compared, so seeds that only one of the rows has do not count.
+    Runs with the same seed are compared, so seeds that only one of the rows has do not count, and
+    neither do seeds whose test pictures are others than those of the first seed.
 
     Args:
         table: `kerasfer.tables.cells.Table`.
         filled: The cells of `kerasfer.tables.fill_table`.
 
     Returns:
-        A `Comparison` for each cell whose row has an `against`, as far as both rows have runs
-        whose outcomes for the same pictures are known.
+        A `Comparison` for each cell of an accuracy whose row has an `against`, as far as both rows
+        have runs whose outcomes for the same pictures are known.
 
     Raises:
         RunError: If the predictions of a run are damaged.
@@ -44,7 +45,7 @@ def compare_rows(table, filled):
     for (row, column), entry in cells.items():
         against = table.file.rows[row].against
         other = cells.get((against, column))
-        pairs = _pairs(entry, other) if other else []
+        pairs = _pairs(entry, other) if other and entry.cell.metric == "accuracy" else []
         if pairs:
             first, second = zip(*pairs, strict=True)
             result = paired_difference(first, second)
@@ -55,10 +56,11 @@ def compare_rows(table, filled):
 def _pairs(entry, other):
     """Lists the outcomes of two rows for each seed that both have."""
     first, second = _outcomes(entry), _outcomes(other)
+    pictures = next((outcomes.pictures for outcomes in first.values()), None)
     return [
         (first[seed].correct, second[seed].correct)
         for seed in first
-        if seed in second and first[seed].pictures == second[seed].pictures
+        if seed in second and first[seed].pictures == second[seed].pictures == pictures
     ]
 
 

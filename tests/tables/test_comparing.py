@@ -118,9 +118,23 @@ def test_only_seeds_that_both_rows_have_are_compared(table):
         path.unlink()
     (comparison,) = compare_rows(table, fill_table(table))
     assert comparison.result.by_seed == (0,)
+    for name in ("tiny-seed1", "tiny-more-seed1"):  # Both rows, but not those of the first seed.
+        leave_run(recipes[name], CORRECT[name], ids=list("abcdefgh"))
+    (comparison,) = compare_rows(table, fill_table(table))
+    assert comparison.result.by_seed == (0,)
     leave_run(recipes["tiny"], CORRECT["tiny"], ids=list("abcdefgh"))  # Other pictures.
+    for path in Path("runs", "tiny-seed1").iterdir():
+        path.unlink()
     assert compare_rows(table, fill_table(table)) == []
     assert "McNemar" not in render_table(table, fill_table(table))
+
+
+def test_only_accuracies_are_compared(table):
+    table.path.write_text(TABLE.replace("test: {}", "test: {metric: macro_recall}"))
+    leave_runs(load_table(table.path))
+    assert compare_rows(table, fill_table(table)) != []
+    changed = load_table(table.path)
+    assert compare_rows(changed, fill_table(changed)) == []
 
 
 def test_lists_are_compared_too(table):
