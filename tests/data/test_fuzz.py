@@ -18,7 +18,7 @@ from kerasfer.data.pictures import picture_size, read_picture
 from kerasfer.errors import DataError
 
 pytestmark = pytest.mark.fuzz
-FEW, MANY = 150, 2500
+FEW, MANY = 150, 1500
 FORMATS = ["AVIF", "BMP", "DDS", "GIF", "ICO", "JPEG", "PNG", "PPM", "TGA", "TIFF", "WEBP"]
 
 

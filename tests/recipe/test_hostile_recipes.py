@@ -231,7 +231,7 @@ def check_file(text, overrides=()):
 def both(test):
     """Runs a test of random recipes shortly, and for long with `pytest -m fuzz`."""
     return pytest.mark.parametrize(
-        "examples", [100, pytest.param(3000, marks=pytest.mark.fuzz)], ids=["short", "long"]
+        "examples", [100, pytest.param(1000, marks=pytest.mark.fuzz)], ids=["short", "long"]
     )(test)
 
 
