@@ -17,6 +17,7 @@ from kerasfer.runs.folder import RunFolder
 from kerasfer.runs.opening import check_run, extension, open_folds, open_run, recipe_of_fold
 from kerasfer.train.announcing import announce, announce_result
 from kerasfer.train.building import build, make_batches
+from kerasfer.train.devices import find_devices, parallel, synchronize
 from kerasfer.train.results import evaluate_test_split, write_results
 from kerasfer.train.stages import fit
 from kerasfer.train.teachers import check_same_teacher
@@ -87,17 +88,21 @@ def _train_fold(recipe, fold, run, data_dir, resume):
         tell(f"{run.path} is finished already.")
         return {**run.read_metrics(), "run": str(run.path)}
     keras.utils.set_random_seed(recipe.train.seed)
+    devices = find_devices(recipe)
     # The model comes first: a wrong value shows before pictures are decoded.
-    model, facts = build(recipe, fold, data_dir)
-    batches = make_batches(recipe, fold)
+    with parallel(devices):
+        model, facts = build(recipe, fold, data_dir)
+    synchronize(model, devices)
+    batches = make_batches(recipe, fold, len(devices))
     duplicates = exact_duplicates(batches.train.samples, batches.test.samples)
-    facts = environment(recipe.train.seed) | facts
+    facts = environment(recipe.train.seed) | {"num_devices": len(devices)} | facts
     if run.checkpoints or run.is_finished:
         facts = _continue(run, facts, longer)
     with open_run(run, recipe, resume) as checkpoint:
         write_json(run.environment, facts)
         announce(recipe, run, facts, batches, duplicates, checkpoint, tell)
-        state = fit(model, batches[:2], recipe.train, recipe.optimizer, run, checkpoint)
+        with parallel(devices):
+            state = fit(model, batches[:2], recipe.train, recipe.optimizer, run, checkpoint)
         facts["seconds"] = round(state.seconds, 1)
         write_json(run.environment, facts)
         started = time.monotonic()

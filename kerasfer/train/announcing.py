@@ -20,10 +20,13 @@ def announce(recipe, run, facts, batches, duplicates, checkpoint, tell):
         tell: Function that prints a line.
     """
     sizes = " / ".join(f"{len(part.samples):,}" for part in batches)
+    device = facts["device"]
+    if facts["num_devices"] > 1:
+        device = f"{facts['num_devices']} devices ({device})"
     tell(
         f"{recipe.name}: {recipe.model.name}, {facts['num_parameters']:,} parameters, on {sizes} "
         f"pictures of {recipe.data.name} (train / validation / test), {facts['backend']} on "
-        f"{facts['device']}, into {printable(run.path)}"
+        f"{device}, into {printable(run.path)}"
     )
     if "weights" in facts:
         weights = facts["weights"]

@@ -9,6 +9,7 @@ from kerasfer.data.samples import class_weights, limit
 from kerasfer.data.scanning import scan
 from kerasfer.models import build_model
 from kerasfer.models.loading import check_landmarks
+from kerasfer.train.devices import validation_multiple
 from kerasfer.train.distillation import Distilled
 from kerasfer.train.stages import check_warmup
 from kerasfer.train.teachers import load_teacher
@@ -55,8 +56,13 @@ def build(recipe, fold, data_dir=None):
     return model, facts
 
 
-def make_batches(recipe, fold):
+def make_batches(recipe, fold, num_devices=1):
     """Returns the `TrainingBatches` of a fold.
+
+    Args:
+        recipe: `kerasfer.recipe.Recipe`.
+        fold: The `Fold`.
+        num_devices: The number of devices that share each batch of the training.
 
     Raises:
         DataError: If a test picture cannot be read. An unreadable training or validation picture
@@ -73,12 +79,20 @@ def make_batches(recipe, fold):
             augment=data.augment.model_dump(),
             seed=seed,
             sample_weights=class_weights(samples.labels, data.class_weights),
+            multiple=num_devices,
         ),
         **shared,
     )
     size = recipe.evaluate.batch_size
-    others = (Batches(s, data.image_size, size, **shared) for s in (fold.validation, fold.test))
-    batches = TrainingBatches(train, *others)
+    validation = Batches(
+        fold.validation,
+        data.image_size,
+        size,
+        training=Training(shuffle=False, multiple=validation_multiple(num_devices)),
+        **shared,
+    )
+    test = Batches(fold.test, data.image_size, size, **shared)
+    batches = TrainingBatches(train, validation, test)
     if data.on_bad_image == "error":
         _check_readable(fold.test, data.workers)
     return batches
