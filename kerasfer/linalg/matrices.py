@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 from keras import backend, ops
 
@@ -24,8 +25,7 @@ def covariance(x):
 def shrink(x, shrinkage):
     """Adds `shrinkage` · trace(X) · I, which makes a covariance positive definite."""
     x = as_float(x)
-    trace = ops.trace(x, axis1=-2, axis2=-1)[..., None, None]
-    return x + shrinkage * trace * identity_like(x)
+    return x + shrinkage * trace(x)[..., None, None] * identity_like(x)
 
 
 def vech(x):
@@ -39,23 +39,33 @@ def vech(x):
     Returns:
         Vectors `(..., n(n+1)/2)`, row by row.
     """
-    size = x.shape[-1]
+    size = int(x.shape[-1])  # a tensor while torch traces a model to export it
     rows, columns = np.triu_indices(size)
     weights = np.where(rows == columns, 1.0, math.sqrt(2.0))
     flat = ops.reshape(x, (*ops.shape(x)[:-2], size * size))
-    upper = ops.take(flat, rows * size + columns, axis=-1)
-    return upper * ops.cast(weights, x.dtype)
+    upper = _entries(flat, rows * size + columns)
+    return upper * ops.convert_to_tensor(weights, dtype=x.dtype)
 
 
 def unvech(x):
     """Rebuilds the symmetric matrices `(..., n, n)` of the vectors `(..., n(n+1)/2)` of `vech`."""
-    size = vech_side(x.shape[-1])
+    size = vech_side(int(x.shape[-1]))
     rows, columns = np.triu_indices(size)
     position = np.zeros((size, size), dtype="int32")
     position[rows, columns] = position[columns, rows] = np.arange(len(rows))
     weights = np.where(np.eye(size) == 1, 1.0, math.sqrt(0.5)).reshape(-1)
-    flat = ops.take(x, position.reshape(-1), axis=-1) * ops.cast(weights, x.dtype)
+    flat = _entries(x, position.reshape(-1)) * ops.convert_to_tensor(weights, dtype=x.dtype)
     return ops.reshape(flat, (*ops.shape(x)[:-1], size, size))
+
+
+def _entries(x, indices):
+    """Returns the entries `(..., k)` of vectors `(..., n)` at k indices."""
+    if backend.backend() == "torch" and not isinstance(x, keras.KerasTensor):
+        import torch  # `ops.take` calls `ravel` here, which torch cannot export to ONNX.
+
+        x = ops.convert_to_tensor(x)
+        return torch.index_select(x, -1, torch.tensor(indices, dtype=torch.int64, device=x.device))
+    return ops.take(x, indices, axis=-1)
 
 
 def vech_side(length):
@@ -86,9 +96,20 @@ def symmetrize(x):
     return (x + ops.swapaxes(x, -2, -1)) / 2
 
 
+def trace(x):
+    """Sums the diagonals of matrices: `(..., n, n)` → `(...)`."""
+    if backend.backend() != "tensorflow":
+        return ops.trace(x, axis1=-2, axis2=-1)
+    # TensorFlow's identity matrix becomes an ONNX operator that ONNX Runtime lacks.
+    size = x.shape[-1]
+    flat = ops.reshape(x, (*ops.shape(x)[:-2], size * size))
+    return ops.sum(flat[..., :: size + 1], axis=-1)
+
+
 def identity_like(x):
     """Returns the identity `(n, n)` in the size and type of `x`."""
-    return ops.eye(x.shape[-1], dtype=x.dtype)
+    # A constant and not `ops.eye`: see `trace`.
+    return ops.convert_to_tensor(np.eye(int(x.shape[-1])), dtype=x.dtype)
 
 
 def as_float(x):

@@ -21,24 +21,25 @@ def logm(x):
     """log X = 2^k log X^(1/2^k) + log(μ) I, the last roots close enough to I for the series."""
     # The result does not depend on μ, so that no gradient flows through it.
     norm = ops.stop_gradient(frobenius_norm(x))
+    identity = identity_like(x)
     root, smallest = x / norm, 1e-6
     for _ in range(_ROOTS):
-        root = _newton_schulz_root(root, smallest)
+        root = _newton_schulz_root(root, identity, smallest)
         smallest = math.sqrt(smallest)
     # log A = 2 Σ z^(2j+1) / (2j+1) with z = (A − I)(A + I)⁻¹ needs an inverse; −Σ E^j / j does not.
-    rest = identity_like(x) - root
-    series = identity_like(x) / _SERIES_TERMS
+    rest = identity - root
+    series = identity / _SERIES_TERMS
     for term in range(_SERIES_TERMS - 1, 0, -1):
-        series = identity_like(x) / term + ops.matmul(rest, series)
-    log = -(2.0**_ROOTS) * ops.matmul(rest, series) + ops.log(norm) * identity_like(x)
+        series = identity / term + ops.matmul(rest, series)
+    log = -(2.0**_ROOTS) * ops.matmul(rest, series) + ops.log(norm) * identity
     return symmetrize(log)
 
 
-def _newton_schulz_root(x, smallest):
+def _newton_schulz_root(x, identity, smallest):
     """Square root of SPD matrices with eigenvalues in [smallest, 1], by the coupled iteration."""
-    y, z = x, identity_like(x)
+    y, z = x, identity
     for scale in newton_schulz_scales(math.sqrt(smallest)):
-        step = 1.5 * scale * identity_like(x) - 0.5 * scale**3 * ops.matmul(z, y)
+        step = 1.5 * scale * identity - 0.5 * scale**3 * ops.matmul(z, y)
         y, z = ops.matmul(y, step), ops.matmul(step, z)
     return y
 
@@ -47,9 +48,10 @@ def sign(x, smallest=1e-6):
     """Matrix sign of symmetric matrices: −1 or 1 for each eigenvalue beyond smallest · ‖X‖_F."""
     # The floor is for a matrix of zeros. Squares of smaller entries underflow in float32.
     sign = x / ops.stop_gradient(ops.maximum(frobenius_norm(x), 1e-18))
+    identity = identity_like(x)
     for scale in newton_schulz_scales(smallest):
         square = ops.matmul(sign, sign)
-        sign = ops.matmul(sign, 1.5 * scale * identity_like(x) - 0.5 * scale**3 * square)
+        sign = ops.matmul(sign, 1.5 * scale * identity - 0.5 * scale**3 * square)
     return symmetrize(sign)
 
 
@@ -70,9 +72,9 @@ def newton_schulz_scales(smallest, iterations=None):
 
 def expm(x):
     scaled = x / 2.0**_SQUARINGS
-    result = identity_like(x)
+    result = identity = identity_like(x)
     for term in range(_TAYLOR_TERMS, 0, -1):
-        result = identity_like(x) + ops.matmul(scaled, result) / term
+        result = identity + ops.matmul(scaled, result) / term
     for _ in range(_SQUARINGS):
         result = ops.matmul(result, result)
     return symmetrize(result)
