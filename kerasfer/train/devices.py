@@ -6,7 +6,9 @@ batch of the recipe is the global one, so a training takes the same steps as on 
 Batch normalization uses the statistics of the global batch, as on one device: JAX computes every
 operation on the global batch, and on TensorFlow the layers are synchronized. Random layers, such as
 dropout and random crops, draw the same numbers as on one device with JAX. With TensorFlow each
-device draws numbers of its own.
+device draws numbers of its own. The gradients on TensorFlow are those of one device, but the
+reported training loss counts the penalty of a layer, such as `logreg_weight`, more than once,
+because Keras collects the penalties of all devices in one list.
 
 The pictures at the end of an epoch that cannot be shared evenly are left out. They are fewer than
 there are devices, and other ones in each epoch. TensorFlow also leaves out such pictures at the end

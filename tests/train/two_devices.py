@@ -29,8 +29,8 @@ if BACKEND == "tensorflow":
     tf.config.set_logical_device_configuration(cpu, halves)
 
 
-# 56 training pictures in batches of 16, and 9 for validation, which two devices cannot share evenly.
-# TensorFlow would leave one of them out, so it has 10.
+# 56 training pictures in batches of 16, and 9 for validation, which two devices cannot share
+# evenly. TensorFlow would leave one of them out, so it has 10.
 NUM_SAMPLES = 79 if BACKEND == "jax" else 80
 
 
@@ -43,7 +43,7 @@ def tiny_still(class_names, image_size):
         crops=2,
         crop_mode="fixed",
         bimap_units=4,
-        dropout=0.0,
+        logreg_weight=1.0,
     )
 
 
