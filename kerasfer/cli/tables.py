@@ -65,7 +65,8 @@ def table(
     A table is a YAML file whose rows and columns name recipes and their changes. A folder stands
     for all tables in it, after the text of its head.md. Finished runs are not repeated, and the
     same command continues after an interruption. Intervals are 95 % Wilson intervals. With `seeds:`
-    in the table each cell is trained once per seed, and shows mean ± standard deviation.
+    in the table each cell is trained once per seed, and shows mean ± standard deviation. With
+    `against:` in a row it is compared with another row on the same test pictures.
 
     \b
     Examples:

@@ -122,7 +122,7 @@ def _fill(cell, found):
     """Returns a `Filled` from what was found for each recipe of a cell."""
     results = tuple(result for result, _ in found if result)
     problem = next((problem for _, problem in found if problem), None)
-    values = [value for result in results if (value := _measure(cell, result))]
+    values = [value for result in results if (value := measure(cell, result))]
     return Filled(cell, results, _combine(values) if values else None, problem)
 
 
@@ -174,8 +174,19 @@ def other_recipe(path, changed):
     )
 
 
-def _measure(cell, result):
-    """Returns the `Value` of a cell in a run, or None if its list was not evaluated."""
+def measure(cell, result):
+    """Measures one of the runs that fill a cell.
+
+    Args:
+        cell: `kerasfer.tables.cells.Cell`.
+        result: `kerasfer.tables.results.Result`.
+
+    Returns:
+        The `Value`, or None if the list of the cell was not evaluated.
+
+    Raises:
+        RunError: If the run lacks the class of the cell.
+    """
     metrics = result.lists.get(cell.list_name) if cell.list_name else result.metrics
     if metrics is None:
         return None

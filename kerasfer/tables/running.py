@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from kerasfer.errors import KerasferError, RunError
@@ -72,11 +73,16 @@ def run_missing(table, *, data_dir=None, output_dir="runs", hours=None, tell=pri
 
 
 def list_jobs(table):
-    """Returns the `Job`s of a table. All seeds of a cell come before the next cell."""
+    """Returns the `Job`s of a table.
+
+    All cells of a seed come before the next seed, so that a table whose time budget is used up is
+    complete for its first seeds.
+    """
     jobs = {}
-    for cell in table.cells:
-        for recipe in cell.recipes:
-            jobs.setdefault(recipe.name, Job(recipe, [])).cells.append(cell)
+    for seed_of_each in zip_longest(*(cell.recipes for cell in table.cells)):
+        for cell, recipe in zip(table.cells, seed_of_each, strict=True):
+            if recipe is not None:
+                jobs.setdefault(recipe.name, Job(recipe, [])).cells.append(cell)
     return list(jobs.values())
 
 
