@@ -85,7 +85,7 @@ def list_tables(path):
     return head.read_text(encoding="utf-8") if head.exists() else None, paths
 
 
-def fill_table(table, *, output_dir="runs", results_dir=None):
+def fill_table(table, *, output_dir="runs", results_dir=None, problems=None):
     """Finds the results for each cell of a table.
 
     A run folder is preferred to a recorded summary. A run with a recipe that differs from that of
@@ -96,6 +96,7 @@ def fill_table(table, *, output_dir="runs", results_dir=None):
         output_dir: The folder of the runs.
         results_dir: The folder of the recorded summaries; None for `results` next to the folder of
             the table.
+        problems: Why runs failed, `{one line: names of the runs}`, as `run_missing` returns it.
 
     Returns:
         A `Filled` for each cell.
@@ -115,7 +116,11 @@ def fill_table(table, *, output_dir="runs", results_dir=None):
         name: _find_result(recipe, Path(output_dir), results_dir)
         for name, recipe in recipes.items()
     }
-    return [_fill(cell, [found[recipe.name] for recipe in cell.recipes]) for cell in table.cells]
+    failed = {name: reason for reason, names in (problems or {}).items() for name in names}
+    return [
+        _explain(_fill(cell, [found[recipe.name] for recipe in cell.recipes]), failed)
+        for cell in table.cells
+    ]
 
 
 def _fill(cell, found):
@@ -124,6 +129,14 @@ def _fill(cell, found):
     problem = next((problem for _, problem in found if problem), None)
     values = [value for result in results if (value := measure(cell, result))]
     return Filled(cell, results, _combine(values) if values else None, problem)
+
+
+def _explain(filled, failed):
+    """Adds to an empty cell why its run failed."""
+    names = [recipe.name for recipe in filled.cell.recipes if recipe.name in failed]
+    if filled.value or filled.problem or not names:
+        return filled
+    return replace(filled, problem=f"{names[0]} was not run: {failed[names[0]]}")
 
 
 def _combine(values):
