@@ -26,8 +26,10 @@ def covariance(x):
 def shrink(x, shrinkage):
     """Adds `shrinkage` · trace(X) · I, which makes a covariance positive definite."""
     x = as_float(x)
-    trace = ops.trace(x, axis1=-2, axis2=-1)[..., None, None]
-    return x + shrinkage * trace * identity_like(x)
+    identity = identity_like(x)
+    # Not `ops.trace`, which makes an identity of its own; see `identity_like`.
+    trace = ops.sum(x * identity, axis=(-2, -1), keepdims=True)
+    return x + shrinkage * trace * identity
 
 
 def vech(x):
@@ -41,23 +43,30 @@ def vech(x):
     Returns:
         Vectors `(..., n(n+1)/2)`, row by row.
     """
-    size = x.shape[-1]
+    size = int(x.shape[-1])
     rows, columns = np.triu_indices(size)
     weights = np.where(rows == columns, 1.0, math.sqrt(2.0))
-    flat = ops.reshape(x, (*ops.shape(x)[:-2], size * size))
-    upper = ops.take(flat, rows * size + columns, axis=-1)
-    return upper * ops.cast(weights, x.dtype)
+    upper = _entries(ops.reshape(x, (-1, size * size)), rows * size + columns)
+    upper = upper * ops.convert_to_tensor(weights, dtype=x.dtype)
+    return ops.reshape(upper, (*ops.shape(x)[:-2], len(rows)))
 
 
 def unvech(x):
     """Rebuilds the symmetric matrices `(..., n, n)` of the vectors `(..., n(n+1)/2)` of `vech`."""
-    size = vech_side(x.shape[-1])
+    size = vech_side(int(x.shape[-1]))
     rows, columns = np.triu_indices(size)
     position = np.zeros((size, size), dtype="int32")
     position[rows, columns] = position[columns, rows] = np.arange(len(rows))
     weights = np.where(np.eye(size) == 1, 1.0, math.sqrt(0.5)).reshape(-1)
-    flat = ops.take(x, position.reshape(-1), axis=-1) * ops.cast(weights, x.dtype)
+    flat = _entries(ops.reshape(x, (-1, len(rows))), position.reshape(-1))
+    flat = flat * ops.convert_to_tensor(weights, dtype=x.dtype)
     return ops.reshape(flat, (*ops.shape(x)[:-1], size, size))
+
+
+def _entries(x, indices):
+    """Returns the entries `(batch, k)` of vectors `(batch, n)` at k indices."""
+    # By rows: torch exports a gather along any other axis with an operator that ONNX lacks.
+    return ops.transpose(ops.take(ops.transpose(x), indices, axis=0))
 
 
 def vech_side(length):
@@ -122,7 +131,8 @@ def symmetrize(x):
 
 def identity_like(x):
     """Returns the identity `(n, n)` in the size and type of `x`."""
-    return ops.eye(x.shape[-1], dtype=x.dtype)
+    # Not `ops.eye`, which TensorFlow exports to ONNX as an operator that runtimes lack.
+    return ops.convert_to_tensor(np.eye(int(x.shape[-1])), dtype=x.dtype)
 
 
 def as_float(x):
