@@ -65,8 +65,12 @@ def unvech(x):
 
 def _entries(x, indices):
     """Returns the entries `(batch, k)` of vectors `(batch, n)` at k indices."""
-    # By rows: torch exports a gather along any other axis with an operator that ONNX lacks.
-    return ops.transpose(ops.take(ops.transpose(x), indices, axis=0))
+    if backend.backend() == "torch":
+        # By rows: torch exports a gather along any other axis with an operator that ONNX lacks.
+        return ops.transpose(ops.take(ops.transpose(x), indices, axis=0))
+    # The TFLite converter turns transpositions of a batch of one into RESHAPE, which is something
+    # else for larger batches.
+    return ops.take(x, indices, axis=-1)
 
 
 def vech_side(length):
