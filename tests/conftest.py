@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.relative_to(root).as_posix().startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("deploy") and "deploy" not in config.option.markexpr:
+            item.add_marker(pytest.mark.skip(reason="It runs only with -m deploy."))
 
 
 @pytest.fixture

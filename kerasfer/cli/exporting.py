@@ -31,19 +31,30 @@ from kerasfer.text import percent
 )
 @data_dir_option
 @click.option(
+    "--pictures",
+    metavar="DIR",
+    help="Compare on the face crops in this folder instead of the run's pictures, and use them for "
+    "the ranges of int8. Write drawn for drawn faces.",
+)
+@click.option(
     "--allow-mismatch", is_flag=True, help="Keep an export that disagrees with the model."
 )
-def export(run, format, quantize, output_dir, data_dir, allow_mismatch):
+def export(run, format, quantize, output_dir, data_dir, pictures, allow_mismatch):
     """Export the model of a RUN, and verify that the export agrees with it.
 
     The export is loaded by its own runtime and compared with the model on up to 1,000 pictures of
     the run's validation split. An export that disagrees is discarded. A SavedModel becomes the next
     version under its name. Nothing is overwritten.
 
+    Without the dataset of the run, name a folder of face crops with --pictures. RUN may then also
+    be a .keras file or the name of a pretrained model. The last resort are drawn faces, which show
+    that the export computes what the model computes, but not how accurate it is on photographs.
+
     \b
     Examples:
       kerasfer export runs/quickstart --format saved_model
       kerasfer export runs/fer2013_spd --format tflite --quantize int8 --data-dir ~/faces
+      kerasfer export ferplus_lite0 --format onnx --pictures crops/
     """
     from kerasfer.export import export_run
 
@@ -53,6 +64,7 @@ def export(run, format, quantize, output_dir, data_dir, allow_mismatch):
         quantize,
         output_dir=output_dir,
         data_dir=data_dir,
+        pictures=pictures,
         allow_mismatch=allow_mismatch,
     )
     click.echo(describe(report))

@@ -37,7 +37,7 @@ def open_session(model):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _usable_cores()
+    options.intra_op_num_threads = usable_cores()
     # Threads that wait in a loop would take the cores from the model that classifies the faces.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -48,7 +48,7 @@ def _run(session, **inputs):
     return session.run(None, inputs)
 
 
-def _usable_cores():
+def usable_cores():
     """Returns the number of cores that this process may use, which containers often limit."""
     if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
         return len(os.sched_getaffinity(0))

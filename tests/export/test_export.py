@@ -17,6 +17,7 @@ from kerasfer.cli import main
 from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.export import FORMATS, export, export_run, exporting, processes
 from kerasfer.export.convert import main as main_of_convert
+from kerasfer.faces.onnx_sessions import usable_cores
 from kerasfer.layers import BiMap, LogEig, Vech
 from kerasfer.predict.runtimes import load_runtime
 
@@ -78,7 +79,9 @@ def test_a_run_to_each_format(run, tmp_path, request, format):
     assert report["source"] == str(run) and report["size_bytes"] > 10_000
     assert set(report["accuracy"]) == {"model", "exported"}
     assert report["trained_precision"]["max_probability_difference"] > 0  # bfloat16
-    assert set(report["latency_ms"]) == ({"default"} if format == "saved_model" else {"1", "4"})
+    threads = {"default"} if format == "saved_model" else {"1", str(usable_cores())}
+    assert set(report["latency_ms"]) == threads
+    assert report["device"] == f"CPU, {usable_cores()} cores"
     for latency in report["latency_ms"].values():
         assert 0 < latency["p50"] <= latency["p95"]
     package = {"saved_model": "tensorflow", "onnx": "onnxruntime", "tflite": "ai-edge-litert"}
@@ -115,8 +118,8 @@ def test_any_model_without_pictures_or_class_names(tmp_path, in_process):
 
 def test_a_missing_dataset_is_named(tmp_path, in_process):
     other = make_run(tmp_path / "run", make_model("tiny"), data={"name": "fer2013"})
-    with pytest.raises(DataError, match="FER2013 was not found.*--data-dir"):
-        export_run(other, "onnx", output_dir=tmp_path / "out", data_dir=str(tmp_path))
+    with pytest.raises(DataError, match="FER2013 was not found.*--data-dir.*--pictures"):
+        export_run(other, "tflite", "int8", output_dir=tmp_path / "out", data_dir=str(tmp_path))
     assert not (tmp_path / "out").exists()
 
 
