@@ -20,6 +20,7 @@ SLOW = (
     "tests/evaluate",
     "tests/explain",
     "tests/export",
+    "tests/layers/test_onnx_export.py",
     "tests/linalg/test_compiled.py",
     "tests/linalg/test_second_derivatives.py",
     "tests/models",

@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 from keras import backend, ops
 
@@ -26,10 +27,7 @@ def covariance(x):
 def shrink(x, shrinkage):
     """Adds `shrinkage` · trace(X) · I, which makes a covariance positive definite."""
     x = as_float(x)
-    identity = identity_like(x)
-    # Not `ops.trace`, which makes an identity of its own; see `identity_like`.
-    trace = ops.sum(x * identity, axis=(-2, -1), keepdims=True)
-    return x + shrinkage * trace * identity
+    return x + shrinkage * trace(x)[..., None, None] * identity_like(x)
 
 
 def vech(x):
@@ -43,12 +41,12 @@ def vech(x):
     Returns:
         Vectors `(..., n(n+1)/2)`, row by row.
     """
-    size = int(x.shape[-1])
+    size = int(x.shape[-1])  # a tensor while torch traces a model to export it
     rows, columns = np.triu_indices(size)
     weights = np.where(rows == columns, 1.0, math.sqrt(2.0))
-    upper = _entries(ops.reshape(x, (-1, size * size)), rows * size + columns)
-    upper = upper * ops.convert_to_tensor(weights, dtype=x.dtype)
-    return ops.reshape(upper, (*ops.shape(x)[:-2], len(rows)))
+    flat = ops.reshape(x, (*ops.shape(x)[:-2], size * size))
+    upper = _entries(flat, rows * size + columns)
+    return upper * ops.convert_to_tensor(weights, dtype=x.dtype)
 
 
 def unvech(x):
@@ -58,18 +56,17 @@ def unvech(x):
     position = np.zeros((size, size), dtype="int32")
     position[rows, columns] = position[columns, rows] = np.arange(len(rows))
     weights = np.where(np.eye(size) == 1, 1.0, math.sqrt(0.5)).reshape(-1)
-    flat = _entries(ops.reshape(x, (-1, len(rows))), position.reshape(-1))
-    flat = flat * ops.convert_to_tensor(weights, dtype=x.dtype)
+    flat = _entries(x, position.reshape(-1)) * ops.convert_to_tensor(weights, dtype=x.dtype)
     return ops.reshape(flat, (*ops.shape(x)[:-1], size, size))
 
 
 def _entries(x, indices):
-    """Returns the entries `(batch, k)` of vectors `(batch, n)` at k indices."""
-    if backend.backend() == "torch":
-        # By rows: torch exports a gather along any other axis with an operator that ONNX lacks.
-        return ops.transpose(ops.take(ops.transpose(x), indices, axis=0))
-    # The TFLite converter turns transpositions of a batch of one into RESHAPE, which is something
-    # else for larger batches.
+    """Returns the entries `(..., k)` of vectors `(..., n)` at k indices."""
+    if backend.backend() == "torch" and not isinstance(x, keras.KerasTensor):
+        import torch  # `ops.take` calls `ravel` here, which torch cannot export to ONNX.
+
+        x = ops.convert_to_tensor(x)
+        return torch.index_select(x, -1, torch.tensor(indices, dtype=torch.int64, device=x.device))
     return ops.take(x, indices, axis=-1)
 
 
@@ -133,9 +130,19 @@ def symmetrize(x):
     return (x + ops.swapaxes(x, -2, -1)) / 2
 
 
+def trace(x):
+    """Sums the diagonals of matrices: `(..., n, n)` → `(...)`."""
+    if backend.backend() != "tensorflow":
+        return ops.trace(x, axis1=-2, axis2=-1)
+    # TensorFlow's identity matrix becomes an ONNX operator that ONNX Runtime lacks.
+    size = x.shape[-1]
+    flat = ops.reshape(x, (*ops.shape(x)[:-2], size * size))
+    return ops.sum(flat[..., :: size + 1], axis=-1)
+
+
 def identity_like(x):
     """Returns the identity `(n, n)` in the size and type of `x`."""
-    # Not `ops.eye`, which TensorFlow exports to ONNX as an operator that runtimes lack.
+    # A constant and not `ops.eye`: see `trace`.
     return ops.convert_to_tensor(np.eye(int(x.shape[-1])), dtype=x.dtype)
 
 

@@ -24,18 +24,19 @@ def logm(x):
     """log X = 2^k log X^(1/2^k) + log(μ) I, the last roots close enough to I for the series."""
     # The result does not depend on μ, so that no gradient flows through it.
     norm = ops.stop_gradient(frobenius_norm(x))
+    identity = identity_like(x)
     root, smallest = x / norm, _SMALLEST
     for _ in range(_ROOTS):
-        root = _newton_schulz_root(root, smallest)
+        root = _newton_schulz_root(root, identity, smallest)
         smallest = math.sqrt(smallest)
     # A Padé approximant would need an inverse, and Taylor's series two more roots.
     middle, half_width = (1 + smallest) / 2, (1 - smallest) / 2
-    centered = (root - middle * identity_like(x)) / half_width
+    centered = (root - middle * identity) / half_width
     first, *others = reversed(_log_coefficients(middle, half_width))
-    series = first * identity_like(x)
+    series = first * identity
     for coefficient in others:
-        series = coefficient * identity_like(x) + ops.matmul(centered, series)
-    return symmetrize(2.0**_ROOTS * series + ops.log(norm) * identity_like(x))
+        series = coefficient * identity + ops.matmul(centered, series)
+    return symmetrize(2.0**_ROOTS * series + ops.log(norm) * identity)
 
 
 def _log_coefficients(middle, half_width):
@@ -47,28 +48,29 @@ def _log_coefficients(middle, half_width):
     return chebyshev.cheb2poly(chebyshev.chebinterpolate(log, _SERIES_TERMS)).tolist()
 
 
-def _newton_schulz_root(x, smallest):
+def _newton_schulz_root(x, identity, smallest):
     """Square root of SPD matrices with eigenvalues in [smallest, 1], by the coupled iteration."""
     first, *others = newton_schulz_scales(math.sqrt(smallest))
-    step = _newton_schulz_step(first, x)
+    step = _newton_schulz_step(x, identity, first)
     y, z = ops.matmul(x, step), step
     for scale in others:
-        step = _newton_schulz_step(scale, ops.matmul(z, y))
+        step = _newton_schulz_step(ops.matmul(z, y), identity, scale)
         y, z = ops.matmul(y, step), ops.matmul(step, z)
     return y
 
 
-def _newton_schulz_step(scale, x):
-    return 1.5 * scale * identity_like(x) - 0.5 * scale**3 * x
+def _newton_schulz_step(square, identity, scale):
+    return 1.5 * scale * identity - 0.5 * scale**3 * square
 
 
 def sign(x, smallest=1e-6):
     """Matrix sign of symmetric matrices: −1 or 1 for each eigenvalue beyond smallest · ‖X‖_F."""
     # The floor is for a matrix of zeros. Squares of smaller entries underflow in float32.
     sign = x / ops.stop_gradient(ops.maximum(frobenius_norm(x), 1e-18))
+    identity = identity_like(x)
     for scale in newton_schulz_scales(smallest):
         square = ops.matmul(sign, sign)
-        sign = ops.matmul(sign, _newton_schulz_step(scale, square))
+        sign = ops.matmul(sign, _newton_schulz_step(square, identity, scale))
     return symmetrize(sign)
 
 
@@ -89,9 +91,9 @@ def newton_schulz_scales(smallest, iterations=None):
 
 def expm(x):
     scaled = x / 2.0**_SQUARINGS
-    result = identity_like(x)
+    result = identity = identity_like(x)
     for term in range(_TAYLOR_TERMS, 0, -1):
-        result = identity_like(x) + ops.matmul(scaled, result) / term
+        result = identity + ops.matmul(scaled, result) / term
     for _ in range(_SQUARINGS):
         result = ops.matmul(result, result)
     return symmetrize(result)

@@ -5,7 +5,7 @@ from typing import get_args
 from keras import ops
 
 from kerasfer.linalg import eigh, products
-from kerasfer.linalg.matrices import as_float, check_square, identity_like, symmetrize
+from kerasfer.linalg.matrices import as_float, check_square, identity_like, symmetrize, trace
 from kerasfer.options import Method, PenaltyForm
 
 METHODS = get_args(Method)
@@ -83,8 +83,9 @@ def rectify(x, epsilon, method="eigh"):
     x = _checked(x, method)
     if method == "eigh":
         return eigh.spectral_map(x, eigh.rectifier(epsilon))[0]
-    above = x - epsilon * identity_like(x)
-    return symmetrize(x + epsilon * identity_like(x) + ops.matmul(above, products.sign(above))) / 2
+    threshold = epsilon * identity_like(x)
+    above = x - threshold
+    return symmetrize(x + threshold + ops.matmul(above, products.sign(above))) / 2
 
 
 def expm(x, method="eigh"):
@@ -129,7 +130,7 @@ def log_eigenvalue_penalty(x, log_x, form="squared"):
     distance = x - identity_like(x) - log_x
     if form == "squared":
         return ops.sum(ops.square(distance), axis=(-2, -1)) / x.shape[-1]
-    return ops.trace(distance, axis1=-2, axis2=-1) / x.shape[-1]
+    return trace(distance) / x.shape[-1]
 
 
 def check_method(method):
