@@ -12,6 +12,7 @@ import tensorflow as tf  # for the TFLite converter
 from tensorflow.lite.tools import flatbuffer_utils
 
 from kerasfer.export.tflite_graph import adapt, code_of
+from kerasfer.export.tflite_metadata import LABELS
 from kerasfer.keras_internals import flatten_layers, last_node_of, node_of
 from kerasfer.layers import BilinearPool, RegionCrops, SPDAttention, Unvech, Vech
 from kerasfer.layers.spd_layer import SPDLayer
@@ -50,10 +51,10 @@ def write_tflite(model, path, metadata, quantize="none", representative=None):
             if quantize == "float16":
                 converter.target_spec.supported_types = [tf.float16]
             content = converter.convert()
-    path.write_bytes(adapt(content))
+    path.write_bytes(adapt(content, metadata))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(METADATA, json.dumps(metadata))
-        archive.writestr("labels.txt", "\n".join(metadata["class_names"]) + "\n")
+        archive.writestr(LABELS, "\n".join(metadata["class_names"]) + "\n")
     return facts
 
 

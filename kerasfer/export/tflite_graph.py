@@ -9,12 +9,14 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
+from kerasfer.export.tflite_metadata import ENTRY, describe_classifier
+
 OUTPUT = "probabilities"
 OPERATIONS = schema.BuiltinOperator
 INT32, INT64 = schema.TensorType.INT32, schema.TensorType.INT64
 
 
-def adapt(content):
+def adapt(content, metadata):
     """Rewrites a TFLite file so that GPU delegates accept it and its batch can be resized.
 
     - No operation reads a computed tensor twice. LiteRT's GPU accelerator ends the process there.
@@ -23,10 +25,12 @@ def adapt(content):
     - A constant is the second factor of a product, the only place where the GPU supports it.
     - Constant indices of GATHER are int32.
     - RESHAPE infers the first size, which contains the batch, unless it infers another one.
-    - The output of the signature is called `probabilities`.
+    - The output is called `probabilities`, in the signature and as a tensor.
+    - TFLite's own metadata is added.
 
     Args:
-        content: The bytes of a TFLite file.
+        content: The bytes of a TFLite file with one signature, one input and one output.
+        metadata: As in `kerasfer.export.tflite_metadata.describe_classifier`.
 
     Returns:
         The bytes of the new file.
@@ -34,10 +38,28 @@ def adapt(content):
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
     for graph in model.subgraphs:
         _Rewriting(model, graph).run()
-    for signature in model.signatureDefs or ():
-        (output,) = signature.outputs
-        output.name = OUTPUT.encode()
+    (signature,) = model.signatureDefs
+    (source,), (target,) = signature.inputs, signature.outputs
+    target.name = OUTPUT.encode()
+    tensors = model.subgraphs[signature.subgraphIndex].tensors
+    tensors[source.tensorIndex].name = source.name
+    tensors[target.tensorIndex].name = target.name
+    _add_metadata(model, describe_classifier(metadata, source.name.decode(), OUTPUT))
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _add_metadata(model, content):
+    entry = schema.MetadataT()
+    entry.name = ENTRY.encode()
+    entry.buffer = _add_buffer(model, np.frombuffer(content, dtype="uint8"))
+    model.metadata = [*(model.metadata or ()), entry]
+
+
+def _add_buffer(model, values):
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(values.tobytes(), dtype="uint8")
+    model.buffers.append(buffer)
+    return len(model.buffers) - 1
 
 
 class _Rewriting:
@@ -89,7 +111,7 @@ class _Rewriting:
             result = self._new_tensor(index, f"{self._name(index)}/transposed", _swapped)
         if self._is_constant(index):
             values = self._values(index, "float32").reshape(tensor.shape)
-            self.graph.tensors[result].buffer = self._new_buffer(values.transpose(order))
+            self.graph.tensors[result].buffer = _add_buffer(self.model, values.transpose(order))
         else:
             self._add(OPERATIONS.TRANSPOSE, [index, self._constant("order", order)], result)
         return result
@@ -143,7 +165,7 @@ class _Rewriting:
         values = np.asarray(values, dtype="int32")
         tensor = schema.TensorT()
         tensor.name, tensor.shape, tensor.type = name.encode(), list(values.shape), INT32
-        tensor.buffer = self._new_buffer(values)
+        tensor.buffer = _add_buffer(self.model, values)
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
 
@@ -156,12 +178,6 @@ class _Rewriting:
             tensor.shapeSignature = change_shape(tensor.shapeSignature)
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
-
-    def _new_buffer(self, values):
-        buffer = schema.BufferT()
-        buffer.data = np.frombuffer(values.tobytes(), dtype="uint8")
-        self.model.buffers.append(buffer)
-        return len(self.model.buffers) - 1
 
     def _is_constant(self, index):
         data = self.model.buffers[self.graph.tensors[index].buffer].data
