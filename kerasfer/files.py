@@ -163,7 +163,7 @@ def only_writer(folder):
         return
     path = Path(folder) / "lock"
     busy = RunError(
-        f"Another process is training into {path.parent.parent}. Wait for it to finish, or choose "
+        f"Another process is writing into {path.parent.parent}. Wait for it to finish, or choose "
         "another --output-dir."
     )
     try:
@@ -184,6 +184,35 @@ def only_writer(folder):
         if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             raise busy
         yield
+
+
+def is_abandoned(folder):
+    """Returns whether the process that locked a folder with `only_writer` has ended.
+
+    Args:
+        folder: An existing folder.
+
+    Returns:
+        `False` also if the folder was never locked, or if the file system supports no locks.
+
+    Example:
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with only_writer(folder):
+    ...     is_abandoned(folder)
+    False
+    >>> is_abandoned(folder)
+    True
+    """
+    if fcntl is None:
+        return False
+    try:
+        with open(Path(folder) / "lock", "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def sha256(path):

@@ -26,6 +26,7 @@ SLOW = (
     "tests/models",
     "tests/predict/test_runtimes.py",
     "tests/recipe/test_recipes.py",
+    "tests/scale/test_scoring.py",
     "tests/tables",
     "tests/test_demo.py",
     "tests/test_docstrings.py",

@@ -20,7 +20,7 @@ with only_writer(Path(sys.argv[1])):
 
 
 def test_one_writer_at_a_time(tmp_path):
-    message = "Another process is training into"
+    message = "Another process is writing into"
     with only_writer(tmp_path), pytest.raises(RunError, match=message), only_writer(tmp_path):
         pass
     with only_writer(tmp_path):

@@ -31,6 +31,7 @@ ROOMS = [
     "export",
     "video",
     "tables",
+    "scale",
     "demo",
     "cli",
 ]

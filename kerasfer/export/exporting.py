@@ -16,12 +16,13 @@ from kerasfer.export.job import DRAWN, Job
 from kerasfer.export.parity import MOST_DIFFERENCE, compare, find_mismatch
 from kerasfer.export.processes import convert, measure
 from kerasfer.faces.onnx_sessions import usable_cores
-from kerasfer.files import write_json
+from kerasfer.files import is_abandoned, only_writer, write_json
 from kerasfer.models.pretrained import PRETRAINED, pretrained_path
 from kerasfer.runs.finding import find_run
 from kerasfer.runs.folder import RunFolder
 
 REPORT = "export_report.json"
+_WORK = ".export-"  # The beginning of the names of work folders.
 
 
 def export_run(
@@ -195,8 +196,11 @@ def _work_folder(job, path):
     folder = path if job.format == "saved_model" else path.parent
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{_WORK}*"):  # A killed export leaves pictures there.
+        if is_abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as work:
+        with tempfile.TemporaryDirectory(prefix=_WORK, dir=folder) as work, only_writer(work):
             yield Path(work)
     finally:
         for parent in made:  # those that stayed empty

@@ -329,7 +329,7 @@ def test_an_eigendecomposition_in_onnx_is_found_out(tmp_path):
         write_onnx(rebuild(model, method), path, facts)
         job = {"format": "onnx", "path": str(path), "threads": [1], "seconds": 0}
         (tmp_path / "probe_job.json").write_text(json.dumps(job))
-        done = run_python(["-P", probe.__file__, str(tmp_path)])
+        done = run_python([probe.__file__, str(tmp_path)])
         assert (done.returncode == 0) == (method == "matmul"), done.stderr
     answers = np.load(tmp_path / "probabilities.npy")
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)

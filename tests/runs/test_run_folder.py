@@ -93,7 +93,7 @@ def test_finished_by_another_process_in_the_meantime(run, monkeypatch):
 def test_one_process_at_a_time(run):
     pytest.importorskip("fcntl", reason="Windows has no such locks")
     with open_run(run, recipe(), resume=False):
-        with pytest.raises(RunError, match="Another process is training into"):
+        with pytest.raises(RunError, match="Another process is writing into"):
             open_run(run, recipe(epochs=3), resume=False).__enter__()
         run.metrics.write_text("{}")
     assert run.load_recipe().train.epochs == 30

@@ -11,7 +11,8 @@ cv2 = pytest.importorskip("cv2", reason="needs kerasfer[video]")
 
 from kerasfer.errors import RunError  # noqa: E402
 from kerasfer.video import footage  # noqa: E402
-from kerasfer.video.footage import VideoWriter, open_footage  # noqa: E402
+from kerasfer.video.footage import open_footage  # noqa: E402
+from kerasfer.video.writing import VideoWriter  # noqa: E402
 
 BITS = 2 ** np.arange(8)
 
