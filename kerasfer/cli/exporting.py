@@ -20,7 +20,8 @@ from kerasfer.text import percent
     type=click.Choice(QUANTIZATIONS),
     default="none",
     show_default=True,
-    help="Smaller weights, or with int8 also integer arithmetic. Only for tflite.",
+    help="Smaller weights, or with int8 also integer arithmetic. For tflite; float16 and int8 also "
+    "for onnx.",
 )
 @click.option(
     "--output-dir",

@@ -49,7 +49,8 @@ def export_run(
         run: A run folder, or the `model.keras` in it. With `pictures`, also any other
             `.keras` file of a model for pictures, or the name of a pretrained model.
         format: `"saved_model"`, `"tflite"` or `"onnx"`.
-        quantize: For TFLite: `"none"`, `"float16"`, `"dynamic"` or `"int8"`. The ranges for
+        quantize: For TFLite `"none"`, `"float16"`, `"dynamic"` or `"int8"`, and for ONNX `"none"`,
+            `"float16"` or `"int8"`. The ranges for
             `"int8"` come from the run's training pictures.
         output_dir: Folder of the exports.
         data_dir: Folder of the datasets. Defaults to `$KERASFER_DATA`, then `data`.

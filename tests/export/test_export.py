@@ -213,9 +213,13 @@ def test_wrong_arguments(run, tmp_path, quick):
     with pytest.raises(RecipeError, match="quantize must be one of .*Received: 'int4'"):
         export_run(run, "tflite", "int4")
     with pytest.raises(
-        RecipeError, match="quantize must be one of none for the format onnx. Received: int8"
+        RecipeError, match="quantize must be one of none for the format saved_model. Received: int8"
     ):
-        export_run(run, "onnx", "int8")
+        export_run(run, "saved_model", "int8")
+    with pytest.raises(
+        RecipeError, match="one of none, float16, int8 for the format onnx. Received: dynamic"
+    ):
+        export_run(run, "onnx", "dynamic")
     with pytest.raises(ValueError, match=r"`path` must end in '.onnx'.*Received: .*model.tflite"):
         export("model.keras", tmp_path / "model.tflite", "onnx", pictures=[0])
     with pytest.raises(ValueError, match="`pictures` must not be empty"):
@@ -300,10 +304,8 @@ def test_the_command_fails_in_one_line(run, tmp_path, quick):
     assert result.exit_code == 1 and result.output.splitlines()[-1].startswith(
         "Error: The export was not kept"
     )
-    result = CliRunner().invoke(main, [*arguments, "--quantize", "int8"])
-    assert (
-        result.exit_code == 2
-        and "quantize must be one of none for the format onnx" in result.output
-    )
+    result = CliRunner().invoke(main, [*arguments, "--quantize", "dynamic"])
+    assert result.exit_code == 2
+    assert "quantize must be one of none, float16, int8 for the format onnx" in result.output
     result = CliRunner().invoke(main, ["export", str(run)])
     assert result.exit_code == 2 and "Missing option '--format'" in result.output
