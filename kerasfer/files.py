@@ -1,7 +1,7 @@
-"""Files that hold either the old or the new content, and the lock of a folder.
+"""Writes files atomically, and locks folders.
 
-A run may be killed, or the disk may fill up, at any moment. Whatever a run keeps is therefore
-written to a temporary file in the same folder, which then replaces the old file in one step.
+A run may be killed, or the disk may fill up, at any moment. Each file of a run is therefore written
+to a temporary file in the same folder, which then replaces the old file in one step.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ def replace_file(path):
 
     When the block fails, `path` keeps its content and the temporary file is removed. The temporary
     path is in the same folder and has the same suffix, for libraries that choose a format by the
-    suffix. Its name is always the same, so that what a killed run left behind is overwritten by the
-    next one; a folder must therefore have one writer at a time. A symbolic link of that name is
-    removed, not followed.
+    suffix. Its name is always the same, so that the next run overwrites the file of a killed run. A
+    folder must therefore have only one writer at a time. A symbolic link of that name is removed
+    and not followed.
 
     Args:
         path: The file to write. Its folder must exist.

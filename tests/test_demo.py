@@ -131,7 +131,7 @@ def test_a_drawn_face_can_be_taken_and_another_expression_explained(page):
 
 
 @in_browser
-def test_what_is_no_picture_gives_a_clear_message(page, face, tmp_path):
+def test_a_file_that_is_not_a_picture_gives_a_clear_message(page, face, tmp_path):
     (tmp_path / "diary.txt").write_text("Dear diary")
     page.choose_file(FILE, tmp_path / "diary.txt")
     said = "document.body.innerText.includes('{}')"
@@ -186,7 +186,7 @@ def test_a_port_that_is_taken_is_named():
             demo.serve(exported(), port=port)
 
 
-def test_gradio_leaves_nothing_beside_the_code(address):
+def test_gradio_writes_no_files_next_to_the_code(address):
     assert list(Path(demo.__file__).parent.rglob("*.pyi")) == []
 
 
@@ -231,7 +231,7 @@ def test_a_face_becomes_a_card_with_a_bar_for_each_class(tiny_predictor):
     assert other != another  # the heat maps of two classes differ
 
 
-def test_an_export_has_no_heat_map_and_says_why():
+def test_the_page_explains_why_an_export_has_no_heat_map():
     _, text = demo.describe(exported(), np.full((60, 60, 3), 200, "uint8"))
     assert "sad 70 %" in text and 'alt="heat map"' not in text
     assert (
@@ -266,7 +266,7 @@ def test_a_huge_picture_is_shown_smaller():
     assert seen.shape == (40, 2400, 3)
 
 
-def test_names_of_classes_are_text_and_nothing_else():
+def test_names_of_classes_are_escaped():
     names = ("<script>", "*bold*", "a&b")
     _, text = demo.describe(exported(names), np.full((60, 60, 3), 200, "uint8"))
     assert "<script>" not in text and "&lt;script&gt;" in text and "a&amp;b" in text

@@ -60,7 +60,7 @@ def table(
     output_dir,
     backend,
 ):
-    """Compare a TABLE of a paper with own results, and train the runs that are missing.
+    """Compare a TABLE of a paper with measured results, and train the runs that are missing.
 
     A table is a YAML file whose rows and columns name recipes and their changes. A folder stands
     for all tables in it, after the text of its head.md. Finished runs are not repeated, and the

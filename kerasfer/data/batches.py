@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, which are the same on every run and every backend."""
+"""Makes batches for training and evaluation, which are the same in all runs and on all backends."""
 
 import contextlib
 from collections.abc import Mapping
@@ -204,7 +204,7 @@ class Batches(keras.utils.PyDataset):
 
 @contextlib.contextmanager
 def original_errors(*loaders):
-    """Raises the `DataError` of a loader in place of the error that a backend makes of it.
+    """Raises the `DataError` of a loader instead of the error of the backend.
 
     TensorFlow reports an exception of its input pipeline as an error of its own, with two
     tracebacks in its message. JAX and PyTorch raise the original.

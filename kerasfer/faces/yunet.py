@@ -29,10 +29,10 @@ class YuNet:
     May be called from several threads.
 
     Args:
-        threshold: the score in [0, 1] that a face must exceed.
+        threshold: The score in [0, 1] that a face must exceed.
 
     Raises:
-        RunError: a package of the extra `faces` is not installed.
+        RunError: If a package of the extra `faces` is not installed.
     """
 
     def __init__(self, threshold=0.6):
@@ -46,7 +46,7 @@ class YuNet:
 
         Args:
             picture: uint8 RGB `(height, width, 3)`.
-            min_face: unused, because every size is searched at once.
+            min_face: Unused, because every size is searched at once.
 
         Returns:
             Boxes `(n, 4)` as left, top, right, bottom in pixels, which may reach beyond the
@@ -62,7 +62,7 @@ class YuNet:
         return boxes[kept], scores[kept], landmarks[kept]
 
     def _search(self, picture, scale):
-        """Finds faces in the picture resized by a factor; returns boxes, scores and landmarks."""
+        """Finds faces in a resized picture, and returns boxes, scores and landmarks."""
         height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
         if scale != 1:
             image = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)

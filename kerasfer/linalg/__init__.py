@@ -33,7 +33,7 @@ from kerasfer.linalg.spectral import (
     rectified_logm,
     rectify,
 )
-from kerasfer.linalg.stiefel import on_stiefel, retract
+from kerasfer.linalg.stiefel import retract
 
 __all__ = [
     "METHODS",
@@ -51,7 +51,6 @@ __all__ = [
     "l2_normalize",
     "log_eigenvalue_penalty",
     "logm",
-    "on_stiefel",
     "powm",
     "rectified_logm",
     "rectify",

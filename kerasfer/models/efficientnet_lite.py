@@ -21,7 +21,7 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-# The layers whose outputs are the feature maps of half the side, each time the last of its size.
+# The last layer before each reduction of the feature map.
 FEATURES = {"P2": "block_2_add", "P3": "block_4_add", "P4": "block_10_add"}
 
 CUT = "block_14_expand_relu"

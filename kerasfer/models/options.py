@@ -1,7 +1,7 @@
-"""What a recipe may set of each model.
+"""Defines the options of each model in a recipe.
 
 A field that is `None` leaves the choice to the model's function, whose argument has the same name.
-The classes stand apart from the functions, since recipes are checked without importing Keras.
+The classes are separate from the functions so that recipes are checked without importing Keras.
 """
 
 from typing import Literal
@@ -36,7 +36,7 @@ class Head(Section):
 
 
 class Frozen(Head):
-    """A feature extractor that can be kept as it is."""
+    """A feature extractor that can be frozen."""
 
     frozen: bool | None = Field(
         None, description="Train the classifier only and keep the feature extractor's weights."
@@ -60,7 +60,7 @@ class Network(Frozen):
 
 
 class StemmedNetwork(Network):
-    """A feature extractor whose first layers exist for small pictures too."""
+    """A feature extractor with a variant for small pictures."""
 
     stem: Stem | None = Field(
         None,
@@ -123,7 +123,7 @@ class Spectral(Head):
 
 
 class Regularized(Spectral):
-    """A matrix logarithm whose eigenvalues are regularized."""
+    """A matrix logarithm with regularized eigenvalues."""
 
     logreg_weight: float | None = Field(
         None, ge=0, le=1e6, description="Weight of the log-eigenvalue regularization in the loss."

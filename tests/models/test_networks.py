@@ -1,4 +1,4 @@
-"""The networks beside the ResNets: their structure, and where published weights land."""
+"""The networks other than ResNets: their structure, and the loading of published weights."""
 
 import h5py
 import keras
@@ -89,7 +89,7 @@ def write_as_published(model, path):
     ("name", "ending"),
     [("vgg16", ".weights.h5"), ("mobilenet_v3_small", ".h5"), ("densenet121", ".h5")],
 )
-def test_a_file_of_weights_computes_what_keras_does(name, ending, tmp_path):
+def test_features_with_a_file_of_weights_equal_those_of_keras(name, ending, tmp_path):
     function, module = APPLICATIONS[name]
     published = getattr(keras.applications, function)(
         include_top=False, weights=None, input_shape=(32, 32, 3)
@@ -111,7 +111,7 @@ def test_a_file_of_weights_computes_what_keras_does(name, ending, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["alexnet", "inception_resnet_v1"])
-def test_a_network_takes_back_its_own_weights(name, tmp_path):
+def test_a_network_loads_its_own_weights(name, tmp_path):
     side = NETWORKS[name].smallest["imagenet"]
     first = varied(make_backbone(name, side))
     first.save_weights(tmp_path / "own.weights.h5")
@@ -157,7 +157,7 @@ def test_the_papers_models_take_them(name):
         ),
     ],
 )
-def test_what_does_not_fit_is_a_recipe_error(name, side, options, message):
+def test_invalid_options_raise_a_recipe_error(name, side, options, message):
     with pytest.raises(RecipeError, match=message) as error:
         build_model(name, ("a", "b"), side, **options)
     assert "\n" not in str(error.value)

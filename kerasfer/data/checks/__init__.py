@@ -127,11 +127,11 @@ def check(samples, data_dir=None, *, distance=NEAR, workers=None, progress=None)
 
 
 def check_folder(samples, output_dir):
-    """Chooses the folder for the check of a dataset, apart from the checks of other datasets.
+    """Chooses a folder for the check of a dataset that no other dataset uses.
 
     Args:
         samples: `Samples`.
-        output_dir: The folder in which it lies.
+        output_dir: The folder that contains it.
 
     Returns:
         `output_dir`/check_NAME, with the name of the dataset or, for a folder of pictures, the
@@ -234,7 +234,7 @@ def _compare(samples, splits, names):
             },
         },
         "differences": differences,
-        # The right counts for the wrong classes, as when folder names were sorted.
+        # The counts are correct but belong to other classes, as if folder names had been sorted.
         "splits_in_another_class_order": reordered,
     }
 
@@ -256,7 +256,7 @@ def _identical(group_of, place, num_splits):
     members = np.zeros((group_of.max(initial=-1) + 1, num_splits), dtype=int)
     np.add.at(members, (group_of, place), 1)
     twins = members[group_of]
-    twins[np.arange(len(place)), place] -= 1  # A picture is not its own twin.
+    twins[np.arange(len(place)), place] -= 1  # A picture is not a duplicate of itself.
     _, first = np.unique(group_of, return_index=True)
     later = np.setdiff1d(np.arange(len(group_of)), first)
     return twins > 0, np.stack([first[group_of[later]], later], axis=1)

@@ -16,7 +16,7 @@ from kerasfer.data.pictures import picture_size
 from kerasfer.data.scanning import scan
 from kerasfer.errors import DataError
 
-NEAR = 40  # Of 256 bits; see `near_duplicates`.
+NEAR = 40  # Of 256 bits. See `near_duplicates`.
 CANDIDATE = 8  # Of the 64 bits that are compared first.
 SHORTEST = 256  # Pixels of large pictures when they are compared.
 WORDS = 5  # Of a hash: one of the 64 bits, four of the 256.
@@ -31,8 +31,8 @@ def exact_duplicates(train, test, *, workers=None):
     a gray picture equals an RGB picture with three equal channels. Files with a shorter side of at
     least 512 pixels are compared at 256 pixels, which is many times faster, but finds no copies in
     another file format. Files are decoded only if a picture of the same size is in the other set.
-    16 bytes of each picture are kept, also for the
-    next call: a file that has not changed is decoded once in the life of the program.
+    A digest of 16 bytes is cached for each picture, so an unchanged file is decoded only once per
+    process.
 
     Args:
         train: `Samples` that a model was trained on.

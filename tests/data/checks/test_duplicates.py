@@ -47,16 +47,16 @@ def test_decoded_pictures_count_not_files(drawn, tmp_path):
     assert exact_duplicates(files, drawn.take([3, 4, 0])).tolist() == [True, False, True]
 
 
-def test_grey_arrays_are_found_in_grey_files(tmp_path, tree):
+def test_gray_arrays_are_found_in_gray_files(tmp_path, tree):
     tree("0.png", "1.png")
-    grey = np.stack([np.asarray(Image.open(tmp_path / f"{name}.png")) for name in (1, 0)])
+    gray = np.stack([np.asarray(Image.open(tmp_path / f"{name}.png")) for name in (1, 0)])
     drawn = load_dataset("synthetic", num_samples=2, size=16)
-    arrays = replace(drawn, pictures=grey)
+    arrays = replace(drawn, pictures=gray)
     files = replace(drawn, pictures=PictureFiles(tmp_path, ["0.png", "1.png"]))
     assert exact_duplicates(arrays, files).all() and exact_duplicates(files, arrays).all()
 
 
-def test_an_unreadable_picture_is_no_duplicate(drawn, tmp_path):
+def test_unreadable_pictures_are_not_duplicates(drawn, tmp_path):
     (tmp_path / "page.png").write_text("<html>")
     bad = replace(drawn.take([0]), pictures=PictureFiles(tmp_path, ["page.png"]))
     assert exact_duplicates(drawn, bad).tolist() == [False]
@@ -109,7 +109,7 @@ def test_files_of_other_sizes_are_not_decoded(drawn, tmp_path, monkeypatch):
     assert exact_duplicates(files, drawn).sum() == 0
 
 
-def test_memory_does_not_grow_with_what_is_decoded(tmp_path, tree):
+def test_memory_does_not_grow_with_the_decoded_pictures(tmp_path, tree):
     """1,000 decoded pictures would take 7 MB."""
     tree("0.png", "1.png")
     number = np.arange(1000)
@@ -151,7 +151,7 @@ def test_the_hash_tells_faces_apart(drawn):
 
 
 def hashes_of(*fine, coarse=0):
-    """Hashes whose 64 bits are alike and whose 256 begin with these."""
+    """Hashes with equal 64 bits, and 256 bits that begin with these."""
     return np.array([[coarse, bits, 0, 0, 0] for bits in fine], dtype="uint64")
 
 
@@ -171,7 +171,7 @@ def test_the_coarse_hash_must_be_near_too():
     assert near_duplicates(hashes).tolist() == []
 
 
-def test_blocks_find_what_a_loop_finds(monkeypatch):
+def test_blocks_and_a_loop_find_the_same_pairs(monkeypatch):
     monkeypatch.setattr("kerasfer.data.checks.duplicates.BLOCK", 7)
     fine = np.random.default_rng(0).integers(0, 2**12, 40).tolist()
     expected = [
