@@ -249,6 +249,8 @@ def _report(job, converted, measured, exported, work):
         **compared,
         "mismatch": mismatch,
         "size_bytes": _size(exported),
+        "load_ms": measured["load_ms"],
+        "memory_bytes": measured["memory_bytes"],
         "latency_ms": measured["latency"],
         "class_names": metadata["class_names"],
         "image_size": metadata["image_size"],

@@ -16,7 +16,6 @@ from keras import layers
 from kerasfer.cli import main
 from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.export import FORMATS, export, export_run, exporting, processes
-from kerasfer.export.convert import main as main_of_convert
 from kerasfer.faces.onnx_sessions import usable_cores
 from kerasfer.layers import BiMap, LogEig, Vech
 from kerasfer.predict.runtimes import load_runtime
@@ -30,24 +29,6 @@ def run(tmp_path_factory):
     keras.utils.set_random_seed(0)
     model = make_model("tiny_spd", "mixed_bfloat16")
     return make_run(tmp_path_factory.mktemp("runs") / "faces", model)
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Converts in this process: importing TensorFlow in another one takes seconds."""
-    run = processes.run_python
-
-    def convert(arguments, **environment):
-        if "kerasfer.export.convert" not in arguments:
-            return run(arguments, **environment)
-        code = 0
-        try:
-            main_of_convert(Path(arguments[-1]))
-        except SystemExit as stop:
-            code = stop.code
-        return subprocess.CompletedProcess(arguments, code, "", "")
-
-    monkeypatch.setattr(processes, "run_python", convert)
 
 
 def hidden(folder):
