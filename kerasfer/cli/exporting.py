@@ -12,15 +12,15 @@ from kerasfer.text import percent
 @click.option(
     "--format",
     type=click.Choice(list(FORMATS)),
-    required=True,
-    help="saved_model for TF Serving, tflite for phones, or onnx.",
+    help="saved_model for TF Serving, tflite for phones, or onnx.  [required]",
 )
 @click.option(
     "--quantize",
     type=click.Choice(QUANTIZATIONS),
     default="none",
     show_default=True,
-    help="Smaller weights, or with int8 also integer arithmetic. Only for tflite.",
+    help="Smaller weights, or with int8 also integer arithmetic. For tflite; float16 and int8 also "
+    "for onnx.",
 )
 @click.option(
     "--output-dir",
@@ -37,9 +37,14 @@ from kerasfer.text import percent
     "the ranges of int8. Write drawn for drawn faces.",
 )
 @click.option(
+    "--benchmark",
+    is_flag=True,
+    help="Print a table of all formats and quantizations instead, and keep no file.",
+)
+@click.option(
     "--allow-mismatch", is_flag=True, help="Keep an export that disagrees with the model."
 )
-def export(run, format, quantize, output_dir, data_dir, pictures, allow_mismatch):
+def export(run, format, quantize, output_dir, data_dir, pictures, benchmark, allow_mismatch):
     """Export the model of a RUN, and verify that the export agrees with it.
 
     The export is loaded by its own runtime and compared with the model on up to 1,000 pictures of
@@ -55,7 +60,18 @@ def export(run, format, quantize, output_dir, data_dir, pictures, allow_mismatch
       kerasfer export runs/quickstart --format saved_model
       kerasfer export runs/fer2013_spd --format tflite --quantize int8 --data-dir ~/faces
       kerasfer export ferplus_lite0 --format onnx --pictures crops/
+      kerasfer export runs/quickstart --benchmark
     """
+    if benchmark:
+        if format or quantize != "none":
+            raise click.UsageError("--benchmark needs neither --format nor --quantize.")
+        from kerasfer.export import benchmark as benchmarks
+
+        results = benchmarks.benchmark(run, data_dir=data_dir, pictures=pictures)
+        click.echo(benchmarks.render(results))
+        return
+    if not format:
+        raise click.UsageError("Missing option '--format'. Choose from: " + ", ".join(FORMATS))
     from kerasfer.export import export_run
 
     report = export_run(

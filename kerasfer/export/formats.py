@@ -39,5 +39,11 @@ FORMATS = {
     "tflite": Format(
         "kerasfer.export.tflite_file:write_tflite", ".tflite", "matmul", ONE_AND_ALL, QUANTIZATIONS
     ),
-    "onnx": Format("kerasfer.export.onnx_file:write_onnx", ".onnx", "matmul", ONE_AND_ALL),
+    "onnx": Format(
+        "kerasfer.export.onnx_file:write_onnx",
+        ".onnx",
+        "matmul",
+        ONE_AND_ALL,
+        ("none", "float16", "int8"),
+    ),
 }

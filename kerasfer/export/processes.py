@@ -52,7 +52,7 @@ def measure(format, exported, work):
         work: Folder with `pictures.npy`; receives `probabilities.npy`.
 
     Returns:
-        The dict of `probe.json`: `"latency"` and `"versions"`.
+        The dict of `probe.json`: `"latency"`, `"load_ms"`, `"memory_bytes"` and `"versions"`.
 
     Raises:
         RunError: If the runtime is not installed or does not accept the file.

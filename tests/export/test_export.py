@@ -16,7 +16,6 @@ from keras import layers
 from kerasfer.cli import main
 from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.export import FORMATS, export, export_run, exporting, processes
-from kerasfer.export.convert import main as main_of_convert
 from kerasfer.faces.onnx_sessions import usable_cores
 from kerasfer.layers import BiMap, LogEig, Vech
 from kerasfer.predict.runtimes import load_runtime
@@ -30,24 +29,6 @@ def run(tmp_path_factory):
     keras.utils.set_random_seed(0)
     model = make_model("tiny_spd", "mixed_bfloat16")
     return make_run(tmp_path_factory.mktemp("runs") / "faces", model)
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Converts in this process: importing TensorFlow in another one takes seconds."""
-    run = processes.run_python
-
-    def convert(arguments, **environment):
-        if "kerasfer.export.convert" not in arguments:
-            return run(arguments, **environment)
-        code = 0
-        try:
-            main_of_convert(Path(arguments[-1]))
-        except SystemExit as stop:
-            code = stop.code
-        return subprocess.CompletedProcess(arguments, code, "", "")
-
-    monkeypatch.setattr(processes, "run_python", convert)
 
 
 def hidden(folder):
@@ -213,9 +194,13 @@ def test_wrong_arguments(run, tmp_path, quick):
     with pytest.raises(RecipeError, match="quantize must be one of .*Received: 'int4'"):
         export_run(run, "tflite", "int4")
     with pytest.raises(
-        RecipeError, match="quantize must be one of none for the format onnx. Received: int8"
+        RecipeError, match="quantize must be one of none for the format saved_model. Received: int8"
     ):
-        export_run(run, "onnx", "int8")
+        export_run(run, "saved_model", "int8")
+    with pytest.raises(
+        RecipeError, match="one of none, float16, int8 for the format onnx. Received: dynamic"
+    ):
+        export_run(run, "onnx", "dynamic")
     with pytest.raises(ValueError, match=r"`path` must end in '.onnx'.*Received: .*model.tflite"):
         export("model.keras", tmp_path / "model.tflite", "onnx", pictures=[0])
     with pytest.raises(ValueError, match="`pictures` must not be empty"):
@@ -300,10 +285,8 @@ def test_the_command_fails_in_one_line(run, tmp_path, quick):
     assert result.exit_code == 1 and result.output.splitlines()[-1].startswith(
         "Error: The export was not kept"
     )
-    result = CliRunner().invoke(main, [*arguments, "--quantize", "int8"])
-    assert (
-        result.exit_code == 2
-        and "quantize must be one of none for the format onnx" in result.output
-    )
+    result = CliRunner().invoke(main, [*arguments, "--quantize", "dynamic"])
+    assert result.exit_code == 2
+    assert "quantize must be one of none, float16, int8 for the format onnx" in result.output
     result = CliRunner().invoke(main, ["export", str(run)])
     assert result.exit_code == 2 and "Missing option '--format'" in result.output
