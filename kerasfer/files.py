@@ -186,6 +186,33 @@ def only_writer(folder):
         yield
 
 
+@contextlib.contextmanager
+def one_at_a_time(folder):
+    """Waits until no other process or thread is in such a block for a folder.
+
+    Where the file system supports no locks, it does not wait.
+
+    Args:
+        folder: An existing folder.
+
+    Example:
+
+    >>> import tempfile
+    >>> with one_at_a_time(tempfile.mkdtemp()):
+    ...     pass
+    """
+    if fcntl is None:
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
+
+
 def is_abandoned(folder):
     """Returns whether the process that locked a folder with `only_writer` has ended.
 

@@ -27,6 +27,7 @@ SLOW = (
     "tests/predict/test_runtimes.py",
     "tests/recipe/test_recipes.py",
     "tests/scale/test_scoring.py",
+    "tests/scale/test_studies.py",
     "tests/tables",
     "tests/test_demo.py",
     "tests/test_docstrings.py",

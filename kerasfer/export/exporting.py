@@ -16,7 +16,7 @@ from kerasfer.export.job import DRAWN, Job
 from kerasfer.export.parity import MOST_DIFFERENCE, compare, find_mismatch
 from kerasfer.export.processes import convert, measure
 from kerasfer.faces.onnx_sessions import usable_cores
-from kerasfer.files import is_abandoned, only_writer, write_json
+from kerasfer.files import is_abandoned, one_at_a_time, only_writer, write_json
 from kerasfer.models.pretrained import PRETRAINED, pretrained_path
 from kerasfer.runs.finding import find_run
 from kerasfer.runs.folder import RunFolder
@@ -38,8 +38,8 @@ def export_run(
     """Exports the model of a run, and compares the export with it on the run's validation pictures.
 
     If the dataset of the run is missing, other pictures are used: those of a folder, or as the last
-    resort drawn faces. On drawn faces an export of `"int8"` would not be accurate, so they must be
-    asked for.
+    resort drawn faces. For `"int8"`, drawn faces must be asked for, because their ranges may not
+    fit photographs.
 
     The export becomes `output_dir/<name>/<version>/`, a SavedModel as TF Serving expects it, or
     `output_dir/<name>/<name>.tflite` or `.onnx`, with `-<quantize>` after the name if it is
@@ -50,8 +50,7 @@ def export_run(
             `.keras` file of a model for pictures, or the name of a pretrained model.
         format: `"saved_model"`, `"tflite"` or `"onnx"`.
         quantize: For TFLite `"none"`, `"float16"`, `"dynamic"` or `"int8"`, and for ONNX `"none"`,
-            `"float16"` or `"int8"`. The ranges for
-            `"int8"` come from the run's training pictures.
+            `"float16"` or `"int8"`. The ranges for `"int8"` come from the run's training pictures.
         output_dir: Folder of the exports.
         data_dir: Folder of the datasets. Defaults to `$KERASFER_DATA`, then `data`.
         pictures: A folder of face crops like those that the model was trained on, or `"drawn"` for
@@ -197,11 +196,15 @@ def _work_folder(job, path):
     folder = path if job.format == "saved_model" else path.parent
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f"{_WORK}*"):  # A killed export leaves pictures there.
-        if is_abandoned(left):
-            shutil.rmtree(left, ignore_errors=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=_WORK, dir=folder) as work, only_writer(work):
+        with contextlib.ExitStack() as stack:
+            # Another export must not see a work folder that is not locked yet.
+            with one_at_a_time(folder):
+                for left in folder.glob(f"{_WORK}*"):  # A killed export leaves pictures there.
+                    if is_abandoned(left):
+                        shutil.rmtree(left, ignore_errors=True)
+                work = stack.enter_context(tempfile.TemporaryDirectory(prefix=_WORK, dir=folder))
+                stack.enter_context(only_writer(work))
             yield Path(work)
     finally:
         for parent in made:  # those that stayed empty

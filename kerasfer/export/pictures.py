@@ -49,7 +49,7 @@ def gather(job, model, class_names):
     """Gathers pictures of a folder, of a run's dataset, or drawn faces.
 
     Drawn faces are the last resort if the dataset of the run is missing. They are not used for
-    int8 unless the job asks for them, because they would set wrong ranges for photographs.
+    int8 unless the job asks for them, because their ranges may not fit photographs.
 
     Args:
         job: `kerasfer.export.job.Job`.

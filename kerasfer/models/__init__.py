@@ -32,6 +32,9 @@ MODELS = {
     "efficientnet_lite0_cut": Registered(
         "kerasfer.models.baselines.efficientnet_lite0_cut", LiteNetwork
     ),
+    "efficientnet_lite0_stride16": Registered(
+        "kerasfer.models.baselines.efficientnet_lite0_stride16", LiteNetwork
+    ),
     "inception_resnet_v1": Registered("kerasfer.models.baselines.inception_resnet_v1", Network),
     "mobilenet_v3_large": Registered("kerasfer.models.baselines.mobilenet_v3_large", Network),
     "mobilenet_v3_small": Registered("kerasfer.models.baselines.mobilenet_v3_small", Network),

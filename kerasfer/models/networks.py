@@ -12,7 +12,12 @@ import keras
 from keras import layers
 
 from kerasfer.errors import RunError
-from kerasfer.models.efficientnet_lite import FEATURES, efficientnet_lite0_features
+from kerasfer.models.efficientnet_lite import (
+    CUT,
+    FEATURES,
+    STRIDE_16,
+    efficientnet_lite0_features,
+)
 from kerasfer.models.inception_resnet import inception_resnet_v1_features
 
 WEIGHT_FILES = (".h5", ".hdf5")  # Includes .weights.h5.
@@ -186,7 +191,13 @@ NETWORKS = {
         efficientnet_lite0_features, _LITE_SIDES, EFFICIENTNET_LITE, features=FEATURES
     ),
     "efficientnet_lite0_cut": Network(
-        partial(efficientnet_lite0_features, cut=True),
+        partial(efficientnet_lite0_features, last=CUT),
+        _LITE_SIDES,
+        EFFICIENTNET_LITE,
+        features=FEATURES,
+    ),
+    "efficientnet_lite0_stride16": Network(
+        partial(efficientnet_lite0_features, last=STRIDE_16),
         _LITE_SIDES,
         EFFICIENTNET_LITE,
         features=FEATURES,

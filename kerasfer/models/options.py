@@ -15,6 +15,7 @@ Backbone = Literal[
     "densenet121",
     "efficientnet_lite0",
     "efficientnet_lite0_cut",
+    "efficientnet_lite0_stride16",
     "inception_resnet_v1",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
@@ -135,8 +136,8 @@ class Regularized(Spectral):
     )
 
 
-class CovPool(Regularized):
-    """Covariance Pooling: a small convolutional network and the covariance of its channels."""
+class CovPool(Extractor, Regularized):
+    """Covariance Pooling: the covariance of a network's channels, by default a small one's."""
 
     bimap_units: int | None = Field(None, ge=1, le=65_536, description="Output size of BiMap.")
 

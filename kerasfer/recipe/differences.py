@@ -8,6 +8,7 @@ FREE_KEYS = (
     "reproduces",
     "data.workers",
     "train.backend",
+    "train.devices",
     "train.tensorboard",
     "train.verbose",
 )

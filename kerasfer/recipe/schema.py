@@ -183,6 +183,11 @@ class Train(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random choice.")
     backend: Backend | None = Field(None, description="Default: $KERAS_BACKEND, then tensorflow.")
     precision: Precision = Field("float32", description="Dtype policy of Keras.")
+    devices: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto",
+        description="Devices of this machine that share each batch: their number, or auto for all "
+        "GPUs.",
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each label that is spread over all classes."
     )

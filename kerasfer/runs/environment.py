@@ -35,7 +35,7 @@ def environment(seed):
         "keras": keras.version(),
         "backend": backend,
         "backend_version": sys.modules[backend].__version__,
-        "device": ", ".join(found) if found else f"CPU, {os.cpu_count()} cores",
+        "device": ", ".join(found) if found else _describe_cpu(),
         "platform": platform.platform(),
         "seed": seed,
         "git_revision": _git_revision(),
@@ -128,6 +128,15 @@ def emulates_half_precision(cpu_facts="/proc/cpuinfo"):
         word for line in lines if line.startswith(("flags", "features")) for word in line.split()
     }
     return bool(known) and not known & {"avx512f", "bf16"}
+
+
+def _describe_cpu():
+    """Names the CPU's cores that this process may use, which `taskset` can reduce."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows.
+        cores = os.cpu_count()
+    return f"CPU, {cores} core{'s' * (cores != 1)}"
 
 
 def _git_revision():

@@ -40,7 +40,7 @@ def joined_cluster(workers, *, address=None, gpus=0.0, threads=1, variables=None
     """
     check_installed()
     if address is None:
-        _check_cores(workers * threads, "this machine", _local_cores())
+        _check_cores(workers * threads, "this machine", local_cores())
     elif address != "auto":
         _check_answers(address)
     for name, value in _QUIET.items():
@@ -135,7 +135,8 @@ def last_line(error):
     return lines[-1].strip().rstrip(".") if lines else type(error).__name__
 
 
-def _local_cores():
+def local_cores():
+    """Returns the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows.

@@ -24,6 +24,7 @@ from kerasfer.train.announcing import (
     announce_result,
 )
 from kerasfer.train.building import build, make_batches
+from kerasfer.train.devices import find_devices, parallel, synchronize
 from kerasfer.train.results import write_results
 from kerasfer.train.stages import fit
 
@@ -92,11 +93,15 @@ def _train_fold(recipe, fold, run, data_dir, resume, tell):
         tell(f"{run.path} is finished already.")
         return {**run.read_metrics(), "run": str(run.path)}
     keras.utils.set_random_seed(recipe.train.seed)
+    devices = find_devices(recipe)
     # The model is built first, so that wrong values are reported before pictures are decoded.
-    model, facts = build(recipe, fold, data_dir)
-    batches = make_batches(fold, recipe.data, recipe.train.seed, recipe.evaluate.batch_size)
+    with parallel(devices):
+        model, facts = build(recipe, fold, data_dir)
+    synchronize(model, devices)
+    size = recipe.evaluate.batch_size
+    batches = make_batches(fold, recipe.data, recipe.train.seed, size, len(devices))
     duplicates = exact_duplicates(batches.train.samples, batches.test.samples)
-    facts = environment(recipe.train.seed) | facts
+    facts = environment(recipe.train.seed) | {"num_devices": len(devices)} | facts
     if run.checkpoints or run.is_finished:
         facts = continued(run.read_environment(), facts, _extension(run, longer))
     with open_run(run, recipe, resume) as checkpoint:
@@ -105,7 +110,8 @@ def _train_fold(recipe, fold, run, data_dir, resume, tell):
         announce_data(batches, duplicates, tell)
         if checkpoint:
             announce_checkpoint(checkpoint, tell)
-        state = fit(model, batches[:2], recipe.train, recipe.optimizer, run, checkpoint)
+        with parallel(devices):
+            state = fit(model, batches[:2], recipe.train, recipe.optimizer, run, checkpoint)
         facts["seconds"] = round(state.seconds, 1)
         write_json(run.environment, facts)
         started = time.monotonic()

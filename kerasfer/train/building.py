@@ -7,6 +7,7 @@ from kerasfer.data.samples import class_weights, limit
 from kerasfer.data.scanning import check_readable
 from kerasfer.models import build_model
 from kerasfer.models.loading import check_landmarks
+from kerasfer.train.devices import validation_multiple
 from kerasfer.train.distillation import Distilled
 from kerasfer.train.stages import check_warmup
 from kerasfer.train.teachers import load_teacher
@@ -55,7 +56,7 @@ def build(recipe, fold, data_dir=None):
     return model, facts
 
 
-def make_batches(fold, data, seed, evaluation_batch_size):
+def make_batches(fold, data, seed, evaluation_batch_size, num_devices=1):
     """Makes the batches of a fold.
 
     Args:
@@ -63,6 +64,7 @@ def make_batches(fold, data, seed, evaluation_batch_size):
         data: The recipe's `data` section.
         seed: The seed of the order, the augmentation and the subset.
         evaluation_batch_size: The batch size of the validation and test batches.
+        num_devices: The number of devices that share each batch during the training.
 
     Returns:
         `TrainingBatches`.
@@ -76,11 +78,13 @@ def make_batches(fold, data, seed, evaluation_batch_size):
         augment=data.augment.model_dump(),
         seed=seed,
         sample_weights=class_weights(samples.labels, data.class_weights),
+        multiple=num_devices,
     )
+    validation = Training(shuffle=False, multiple=validation_multiple(num_devices))
     size, shared = data.image_size, {"on_bad_image": data.on_bad_image, "workers": data.workers}
     batches = TrainingBatches(
         Batches(samples, size, data.batch_size, training=training, **shared),
-        Batches(fold.validation, size, evaluation_batch_size, **shared),
+        Batches(fold.validation, size, evaluation_batch_size, training=validation, **shared),
         Batches(fold.test, size, evaluation_batch_size, **shared),
     )
     if data.on_bad_image == "error":

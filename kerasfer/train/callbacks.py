@@ -19,6 +19,7 @@ from kerasfer.files import replace_file
 from kerasfer.runs.checkpoints import save_checkpoint
 from kerasfer.runs.history import write_history
 from kerasfer.text import duration
+from kerasfer.train.devices import without_synchronization
 from kerasfer.train.gradient_norms import KeepGradientNorms
 from kerasfer.train.tensorboard import TensorBoard
 
@@ -269,7 +270,7 @@ def averaged_weights(model):
 
 def save_model(model, path):
     """Saves a model without the outputs that only its training needs."""
-    with replace_file(path) as temporary:
+    with replace_file(path) as temporary, without_synchronization(model):
         # The first output is that of the model. Others are only used for training.
         keras.Model(model.input, model.outputs[0], name=model.name).save(temporary)
 

@@ -5,6 +5,7 @@ import http.server
 import importlib.util
 import io
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -146,6 +147,8 @@ def test_a_picture_gets_the_answers_of_predict(page, model, picture):
     shown = ", ".join(f"{one.label} {100 * one.probability:.0f} %" for one in expected)
     assert page.evaluate(STATUS) == f"2 faces: {shown}."
     assert page.evaluate("document.querySelector('#problem').hidden")
+    time = page.evaluate("document.querySelector('#time').textContent")
+    assert re.fullmatch(r"Last picture: \d+ ms to find faces, \d+ ms to classify them\.", time)
 
 
 def test_the_margin_is_that_of_predict(page, model, picture):

@@ -133,6 +133,18 @@ def test_covpool_reads_the_covariance_of_144_places():
     assert model.get_layer("log_eig").output.shape == (None, 128, 128)
 
 
+def test_covpool_reads_the_covariance_of_any_network():
+    model = covpool(NAMES, 32, 16, backbone="efficientnet_lite0_stride16", frozen=True)
+    assert model.get_layer("covariance").input.shape == (None, 2, 2, 112)
+    assert model.get_layer("log_eig").output.shape == (None, 16, 16)
+    assert model.predict(pictures(), verbose=0).shape == (2, 3)
+    trained = {variable.path.split("/")[0] for variable in model.trainable_variables}
+    assert trained == {"bimap", "dense_1", "dense_2", "logits"}
+    # Pixels are scaled as the network expects, not as a ResNet does.
+    scale = model.get_layer("preprocessing").scale
+    assert scale == [1 / 128] * 3
+
+
 def test_pictures_are_scaled_as_imagenet_expects():
     model = build_model("classifier", NAMES, 32, backbone=tiny_backbone())
     color = np.array([255 * 0.485, 255 * (0.456 + 0.224), 0], "float32")
@@ -160,7 +172,8 @@ def test_mixed_precision():
     [
         ("resnet81", {}, r"model.name must be one of alexnet, .*'resnet81'. Did you mean resnet"),
         ("transformer", {}, r"model.name must be one of .* Received: 'transformer'\.$"),
-        ("covpool", {"stem": "small"}, "covpool does not take model.stem; it takes bimap_units, "),
+        ("covpool", {"crops": 2}, "covpool does not take model.crops; it takes bimap_units, "),
+        ("covpool", {"stem": "small"}, "belong to a `backbone`, which is None. .* stem='small'"),
         ("covpool", {"bimap_units": 257}, r"covpool cannot be built: .* units=257"),
         ("spd_attention", {"bimap_units": 9}, r"spd_attention cannot be built: .* units=9"),
         ("spd_attention", {"axis": "time"}, "cannot be built: `axis` must be 'spatial' or"),

@@ -26,11 +26,13 @@ def pictures(count=2, side=32):
     ("name", "side", "parameters", "shape"),
     [
         # As published: by keras.applications, torchvision (AlexNet), FaceNet's Keras users and the
-        # authors of EfficientNet; its cut form lacks 1,280,768 parameters of its end.
+        # authors of EfficientNet; its cut form lacks 1,280,768 parameters of its end, and the form
+        # with a stride of 16 lacks 2,696,096.
         ("alexnet", 224, 2_469_696, (6, 6, 256)),
         ("densenet121", 64, 7_037_504, (2, 2, 1024)),
         ("efficientnet_lite0", 64, 3_413_024, (2, 2, 1280)),
         ("efficientnet_lite0_cut", 64, 2_132_256, (2, 2, 1152)),
+        ("efficientnet_lite0_stride16", 64, 716_928, (4, 4, 112)),
         ("inception_resnet_v1", 160, 22_578_384, (3, 3, 1792)),
         ("mobilenet_v3_large", 64, 2_996_352, (2, 2, 960)),
         ("mobilenet_v3_small", 64, 939_120, (2, 2, 576)),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from colors import NAMES, draw, draw_many, write_model
+from processes import processes
 
 from kerasfer.errors import RunError
 from kerasfer.scale import cluster, scoring
@@ -29,27 +30,7 @@ def model(tmp_path):
 @pytest.fixture
 def two_cores(monkeypatch):
     """Lets two workers start on a machine with one core."""
-    monkeypatch.setattr(cluster, "_local_cores", lambda: 2)
-
-
-def processes(name):
-    """Returns the ids of the processes below this one whose command line contains a name."""
-    parents, found = {}, []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int(
-                (folder / "stat").read_text().rsplit(")", 1)[1].split()[1]
-            )
-            if name in (folder / "cmdline").read_text():
-                found.append(int(folder.name))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return [pid for pid in found if os.getpid() in _ancestors(pid, parents)]
-
-
-def _ancestors(pid, parents):
-    while pid := parents.get(pid):
-        yield pid
+    monkeypatch.setattr(cluster, "local_cores", lambda: 2)
 
 
 def read_rows(folder):
@@ -146,7 +127,7 @@ def test_a_cluster_that_does_not_answer_is_reported_in_time(tmp_path, model):
 
 
 def test_more_workers_than_cores_are_refused(monkeypatch):
-    monkeypatch.setattr(cluster, "_local_cores", lambda: 2)
+    monkeypatch.setattr(cluster, "local_cores", lambda: 2)
     with (
         pytest.raises(RunError, match="as this machine has cores, 2. Received: workers for 3"),
         cluster.joined_cluster(3),

@@ -75,7 +75,10 @@ async function show(bitmap, speak = announce) {
   element("empty").hidden = faces.length > 0;
   drawFaces(view, bitmap, faces, model.class_names);
   listFaces(element("faces"), faces, model.class_names);
-  speak(summarize(faces, model.class_names), milliseconds);
+  const [found, classified] = [milliseconds.find, milliseconds.classify].map(Math.round);
+  const times = `${found} ms to find faces, ${classified} ms to classify them`;
+  element("time").textContent = `Last picture: ${times}.`;
+  speak(summarize(faces, model.class_names));
   return faces;
 }
 
