@@ -55,7 +55,7 @@ def in_process(monkeypatch):
 
     def measure(format, exported, work):
         shutil.copy(work / "reference.npy", work / "probabilities.npy")
-        return {"latency": {}, "versions": {}}
+        return {"load_ms": 1.0, "memory_bytes": None, "latency": {}, "versions": {}}
 
     monkeypatch.setattr(exporting, "convert", convert)
     monkeypatch.setattr(exporting, "measure", measure)
