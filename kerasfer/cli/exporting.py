@@ -98,9 +98,7 @@ def describe(report):
         lines["accuracy"] = f"{percent(both['exported'])}  (model: {percent(both['model'])})"
     for dtype, found in report.get("half_precision", {}).items():
         if found["mismatch"]:
-            lines[dtype] = (
-                f"{found['mismatch']}; compute in float32 (saved_models/deploy/README.md)"
-            )
+            lines[dtype] = f"{found['mismatch']}; force float32 (saved_models/deploy/README.md)"
     if report["mismatch"]:
         lines["mismatch"] = report["mismatch"]
     times = (

@@ -13,7 +13,9 @@ from kerasfer.export.tflite_metadata import ENTRY, describe_classifier
 
 OUTPUT = "probabilities"
 OPERATIONS = schema.BuiltinOperator
-INT32, INT64 = schema.TensorType.INT32, schema.TensorType.INT64
+FLOAT32, INT32, INT64 = (getattr(schema.TensorType, name) for name in ("FLOAT32", "INT32", "INT64"))
+TYPES = {"float32": FLOAT32, "int32": INT32}
+STEEP = 2.0**14  # its square makes SIGN of all but the smallest numbers, and fits into float16
 
 
 def adapt(content, metadata):
@@ -24,6 +26,7 @@ def adapt(content, metadata):
       GPU accelerator ignores the flags (LiteRT issue 8913).
     - A constant is the second factor of a product, the only place where the GPU supports it.
     - Constant indices of GATHER are int32.
+    - SIGN, which TFLite has had since 2.12, is two clipped products. Numbers below 4e-9 are not ±1.
     - RESHAPE infers the first size, which contains the batch, unless it infers another one.
     - The output is called `probabilities`, in the signature and as a tensor.
     - TFLite's own metadata is added.
@@ -38,6 +41,7 @@ def adapt(content, metadata):
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
     for graph in model.subgraphs:
         _Rewriting(model, graph).run()
+    _drop_unused_codes(model)
     (signature,) = model.signatureDefs
     (source,), (target,) = signature.inputs, signature.outputs
     target.name = OUTPUT.encode()
@@ -46,6 +50,15 @@ def adapt(content, metadata):
     tensors[target.tensorIndex].name = target.name
     _add_metadata(model, describe_classifier(metadata, source.name.decode(), OUTPUT))
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _drop_unused_codes(model):
+    """Removes the operations that were replaced, since runtimes reject files that list others."""
+    operators = [operator for graph in model.subgraphs for operator in graph.operators]
+    used = sorted({operator.opcodeIndex for operator in operators})
+    for operator in operators:
+        operator.opcodeIndex = used.index(operator.opcodeIndex)
+    model.operatorCodes = [model.operatorCodes[index] for index in used]
 
 
 def _add_metadata(model, content):
@@ -78,6 +91,9 @@ class _Rewriting:
                 if self._is_constant(operator.inputs[0]):
                     self._swap_factors(operator)
                     continue
+            if code == OPERATIONS.SIGN and self._type(operator.inputs[0]) == FLOAT32:
+                self._clip_instead_of_sign(operator)
+                continue
             if code == OPERATIONS.GATHER:
                 operator.inputs[1] = self._as_int32(operator.inputs[1])
             if code == OPERATIONS.RESHAPE:
@@ -102,6 +118,17 @@ class _Rewriting:
         operator.outputs = [swapped]
         self.operators.append(operator)
         self._transposed(swapped, result)
+
+    def _clip_instead_of_sign(self, operator):
+        (source,), (result,) = operator.inputs, operator.outputs
+        steep = self._constant("steep", STEEP, "float32")
+        between = self._new_tensor(result, f"{self._name(result)}/clipped")
+        for before, after in ((source, between), (between, result)):
+            options = schema.MulOptionsT()
+            options.fusedActivationFunction = schema.ActivationFunctionType.RELU_N1_TO_1
+            product = self._add(OPERATIONS.MUL, [before, steep], after)
+            product.builtinOptions = options
+            product.builtinOptionsType = schema.BuiltinOptions.MulOptions
 
     def _transposed(self, index, result=None):
         """Adds a TRANSPOSE of the last two axes, or transposes a constant; returns its tensor."""
@@ -138,7 +165,7 @@ class _Rewriting:
             operator.builtinOptionsType = schema.BuiltinOptions.NONE
 
     def _as_int32(self, index):
-        if self._is_constant(index) and self.graph.tensors[index].type == INT64:
+        if self._is_constant(index) and self._type(index) == INT64:
             values = self._values(index, "int64").reshape(self.graph.tensors[index].shape)
             return self._constant(self._name(index), values)
         return index
@@ -150,6 +177,7 @@ class _Rewriting:
         operator.opcodeIndex = self._code(code)
         operator.inputs, operator.outputs = inputs, [result]
         self.operators.append(operator)
+        return operator
 
     def _code(self, code):
         for index, known in enumerate(self.model.operatorCodes):
@@ -161,10 +189,10 @@ class _Rewriting:
         self.model.operatorCodes.append(new)
         return len(self.model.operatorCodes) - 1
 
-    def _constant(self, name, values):
-        values = np.asarray(values, dtype="int32")
+    def _constant(self, name, values, dtype="int32"):
+        values = np.asarray(values, dtype=dtype)
         tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type = name.encode(), list(values.shape), INT32
+        tensor.name, tensor.shape, tensor.type = name.encode(), list(values.shape), TYPES[dtype]
         tensor.buffer = _add_buffer(self.model, values)
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
@@ -186,6 +214,9 @@ class _Rewriting:
     def _values(self, index, dtype):
         buffer = self.model.buffers[self.graph.tensors[index].buffer]
         return np.frombuffer(bytes(buffer.data), dtype=dtype)
+
+    def _type(self, index):
+        return self.graph.tensors[index].type
 
     def _name(self, index):
         return self.graph.tensors[index].name.decode()

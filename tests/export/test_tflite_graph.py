@@ -85,12 +85,13 @@ def test_products_are_as_the_gpu_accelerator_wants_them(file):
         assert indices.type == schema.TensorType.INT32
 
 
-def test_dense_layers_run_on_old_runtimes(file):
+def test_operations_run_on_old_runtimes(file):
     versions = {
         max(code.builtinCode, code.deprecatedBuiltinCode): code.version
         for code in file.operatorCodes
     }
     assert versions[OPERATIONS.FULLY_CONNECTED] <= 9  # TFLite 2.7 has up to 9
+    assert max(versions) <= OPERATIONS.RANDOM_STANDARD_NORMAL  # and operations up to this one
     for operator in operators(file, OPERATIONS.FULLY_CONNECTED):
         scales = file.subgraphs[0].tensors[operator.inputs[1]].quantization
         assert scales is None or scales.scale is None or len(scales.scale) == 1
