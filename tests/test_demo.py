@@ -216,6 +216,42 @@ def test_pictures_are_classified_one_at_a_time_whoever_asks(monkeypatch, face):
     assert most == [1, 1, 1, 1]
 
 
+def ask(address, session, face):
+    """Uploads a picture and waits for the answer, as the page does; returns its HTML."""
+    api = f"{address}gradio_api/"
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    body += face.read_bytes() + b"\r\n--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    upload = urllib.request.Request(f"{api}upload", body, headers)
+    (path,) = json.load(urllib.request.urlopen(upload, timeout=60))
+    config = json.load(urllib.request.urlopen(f"{address}config", timeout=60))
+    number = next(call["id"] for call in config["dependencies"] if len(call["inputs"]) == 2)
+    picture = {"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
+    data = {"data": [picture, demo.MOST_PROBABLE], "fn_index": number, "session_hash": session}
+    headers = {"Content-Type": "application/json"}
+    join = urllib.request.Request(f"{api}queue/join", json.dumps(data).encode(), headers)
+    urllib.request.urlopen(join, timeout=60).read()
+    with urllib.request.urlopen(f"{api}queue/data?session_hash={session}", timeout=60) as events:
+        messages = [json.loads(line[5:]) for line in events if line.startswith(b"data:")]
+    (done,) = (one for one in messages if one["msg"] == "process_completed")
+    assert done["success"], done
+    return done["output"]["data"][1]
+
+
+def test_the_results_of_few_sessions_are_kept(monkeypatch, face):
+    """Gradio would keep those of 10,000, which takes 500 MB."""
+    monkeypatch.setattr(demo, "MAX_SESSIONS", 3)
+    page, address = demo.serve(exported())
+    try:
+        answers = {ask(address, f"session{number}", face) for number in range(6)}
+        assert list(page.state_holder.session_data) == ["session3", "session4", "session5"]
+        # A visitor whose result was dropped can go on.
+        answers.add(ask(address, "session0", face))
+        assert len(answers) == 1 and "sad 70 %" in answers.pop()
+    finally:
+        page.close(verbose=False)
+
+
 # What it shows
 
 

@@ -96,6 +96,11 @@ def describe(report):
     if "accuracy" in report:
         both = report["accuracy"]
         lines["accuracy"] = f"{percent(both['exported'])}  (model: {percent(both['model'])})"
+    for dtype, found in report.get("half_precision", {}).items():
+        if found["mismatch"]:
+            lines[dtype] = (
+                f"{found['mismatch']}; compute in float32 (saved_models/deploy/README.md)"
+            )
     if report["mismatch"]:
         lines["mismatch"] = report["mismatch"]
     times = (

@@ -16,9 +16,12 @@ import numpy as np
 from kerasfer import layers  # noqa: F401  registers the layers of saved models
 from kerasfer.errors import KerasferError, RunError
 from kerasfer.export.formats import FORMATS
+from kerasfer.export.half import compare_in_half
 from kerasfer.export.job import Job
 from kerasfer.export.pictures import NUM_REPRESENTATIVE, gather
 from kerasfer.export.rebuild import is_half, rebuild
+
+NUM_IN_HALF = 200  # pictures that are predicted in half precision
 
 
 def convert(folder):
@@ -40,7 +43,9 @@ def convert(folder):
             f"Received: {pictures.shape}."
         )
     in_float32 = rebuild(model)
-    np.save(folder / "reference.npy", _predict(in_float32, pictures))
+    reference = _predict(in_float32, pictures)
+    _check_probabilities(reference)
+    np.save(folder / "reference.npy", reference)
     if is_half(model):
         np.save(folder / "as_trained.npy", _predict(model, pictures))
     format = FORMATS[job.format]
@@ -54,9 +59,19 @@ def convert(folder):
     if is_picture:
         _write_files(folder, pictures[:32])
     ready = rebuild(model, format.method) if format.method else in_float32
+    facts = {}
+    if format.method:  # the formats of phones, browsers and accelerators
+        targets = np.load(folder / "targets.npy") if (folder / "targets.npy").exists() else None
+        few = slice(NUM_IN_HALF)
+        facts["half_precision"] = compare_in_half(
+            ready, pictures[few], reference[few], None if targets is None else targets[few]
+        )
+        metadata["half_precision"] = {
+            dtype: found["mismatch"] is None for dtype, found in facts["half_precision"].items()
+        }
     representative = folder / "representative.npy"
     inputs = np.load(representative) if representative.exists() else pictures
-    facts = format.load_writer()(
+    facts |= format.load_writer()(
         ready,
         folder / f"exported{format.suffix}",
         metadata,
@@ -113,6 +128,16 @@ def _write_pictures(job, folder, model, class_names):
 def _takes_pictures(model):
     size = model.input_shape[1]
     return model.input_shape[1:] == (size, size, 3)
+
+
+def _check_probabilities(values):
+    """Raises a `RunError` for logits, which would be exported under the name of probabilities."""
+    if not ((values >= 0).all() and (np.abs(values.sum(axis=-1) - 1) < 0.01).all()):
+        raise RunError(
+            "Expected a model that returns probabilities, which are not negative and have the sum "
+            f"1. Received: values from {values.min():.3g} to {values.max():.3g}. If these are "
+            "logits, export keras.Sequential([model, keras.layers.Softmax()])."
+        )
 
 
 def _predict(model, pictures):

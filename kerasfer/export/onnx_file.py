@@ -37,6 +37,7 @@ def write_onnx(model, path, metadata, quantize="none", representative=None):
     _replace_boolean_identities(written.graph, onnx)
     (answer,) = written.graph.output
     _rename(written.graph, answer.name, "probabilities")
+    _name_batch(written.graph)
     facts = {"batch": "any"}
     if quantize == "float16":
         written = store_float16(written)
@@ -76,3 +77,14 @@ def _rename(graph, old, new):
                 if name == old:
                     names[index] = new
     graph.output[0].name = new
+
+
+def _name_batch(graph):
+    """Calls the batch axis `batch` instead of tf2onnx's `unk__` and a number."""
+    (source,) = graph.input
+    old = source.type.tensor_type.shape.dim[0].dim_param
+    for value in (source, *graph.value_info):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param == old:
+                dimension.dim_param = "batch"
+    graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"

@@ -86,8 +86,8 @@ def _read_run(job, model):
     _, recipe = find_run(job.run)
     fold = load_fold(recipe.data, recipe.train.seed, job.data_dir)
 
-    def read(samples, most):
-        samples = limit(with_classes_of(model, samples), most, seed=0)
+    def read(samples, most, choose=limit):
+        samples = choose(with_classes_of(model, samples), most)
         batches = Batches(
             samples, model.input_shape[1], 64, on_bad_image=recipe.data.on_bad_image, workers=0
         )
@@ -96,9 +96,28 @@ def _read_run(job, model):
 
     targets, pictures = read(fold.validation, NUM_PICTURES)
     calibrates = job.quantize == "int8"
-    representative = read(fold.train, NUM_REPRESENTATIVE)[1] if calibrates else pictures
+    representative = read(fold.train, NUM_REPRESENTATIVE, balanced)[1] if calibrates else pictures
     described = f"{fold.validation.name}, validation split"
     return Gathered(described, pictures, representative, targets)
+
+
+def balanced(samples, most, seed=0):
+    """Keeps at most `most` samples, equally many of each class as far as there are enough.
+
+    A rare expression may have the largest activations, which set the ranges of int8.
+
+    Example:
+
+    >>> samples = load_dataset("synthetic", num_samples=70)
+    >>> np.bincount(balanced(samples.take(np.arange(30)), 14).targets).tolist()
+    [2, 2, 2, 2, 2, 2, 2]
+    """
+    order = np.random.default_rng(seed).permutation(len(samples))
+    targets = np.asarray(samples.targets)[order]
+    ranks = np.zeros(len(samples), dtype=int)
+    for target in np.unique(targets):
+        ranks[targets == target] = np.arange(np.sum(targets == target))
+    return samples.take(np.sort(order[np.argsort(ranks, kind="stable")[:most]]))
 
 
 def _read_folder(folder, size, class_names, calibrates):

@@ -19,19 +19,33 @@ from keras import backend, ops
 from kerasfer.linalg.derivatives import with_derivatives
 from kerasfer.linalg.matrices import symmetrize
 
-# Stands for a gap of 0 between tied eigenvalues: log1p(x) / x and the like are 1 there, exactly.
-_TIED = 1e-30
+# The step at ties, as a share of a function's unit, and its lower bound in float32: see `slope`.
+_STEP, _SMALLEST_STEP = 1e-12, 1e-37
 # Eigenvalues nearer than this use the Taylor series of the curvature. Its error, the fifth power,
 # and the rounding error of a difference of slopes, ε / 0.03, are both small.
 _NEAR = 0.03
 
 
 class SpectralFunction(NamedTuple):
-    """f on eigenvalues and its divided differences, which are its derivatives at ties."""
+    """An increasing function f of eigenvalues and its divided differences, its derivatives at ties.
+
+    Elementwise operations on pairs of eigenvalues cost as much as matrix products. Therefore what
+    depends on one eigenvalue is computed on vectors.
+    """
 
     value: callable
-    slope: callable  # f[a, b] = (f(a) − f(b)) / (a − b)
+    derivative: callable
+    distance: callable  # |f(a) − f(b)|, with every digit at any distance of a and b
+    unit: callable  # a length at a over which the derivative changes by its own size or less
     curvature: callable  # f[a, b, c] = (f[a, b] − f[b, c]) / (a − c)
+
+    def slope(self, a, b):
+        """f[a, b] = (f(a) − f(b)) / (a − b).
+
+        The tangent at a is added over a tiny step, with no effect but at ties: there it is f'(a).
+        """
+        step = ops.maximum(_STEP * self.unit(a), _SMALLEST_STEP)
+        return (self.distance(a, b) + step * self.derivative(a)) / (abs(a - b) + step)
 
 
 def spectral_map(x, *functions):
@@ -57,8 +71,8 @@ def _derivative_of(function):
     def derivative(values, vectors, *directions):
         vectors_t = ops.swapaxes(vectors, -2, -1)
         if not directions:
-            return ops.matmul(vectors * function.value(values)[..., None, :], vectors_t)
-        g, *h = (symmetrize(ops.matmul(vectors_t, ops.matmul(d, vectors))) for d in directions)
+            return (vectors * function.value(values)[..., None, :]) @ vectors_t
+        g, *h = (symmetrize(vectors_t @ (d @ vectors)) for d in directions)
         if not h:
             inner = g * function.slope(values[..., :, None], values[..., None, :])
         elif len(h) == 1:
@@ -69,7 +83,7 @@ def _derivative_of(function):
                 f"Received: a request for derivative {len(directions)}. "
                 'Use method="matmul", which can be differentiated any number of times.'
             )
-        return ops.matmul(vectors, ops.matmul(inner, vectors_t))
+        return vectors @ (inner @ vectors_t)
 
     return derivative
 
@@ -150,24 +164,9 @@ def _explained():
         raise ValueError(_NOT_FINITE) from error
 
 
-def _log_slope(a, b):
-    # log1p keeps every digit at any distance of a and b; at ties this is 1 / low.
-    low = ops.minimum(a, b)
-    share = ops.maximum(ops.abs(a - b) / low, _TIED)
-    return ops.log1p(share) / share / low
-
-
-def _exp_slope(a, b):
-    gap = ops.maximum(ops.abs(a - b), _TIED)
-    return ops.exp(ops.maximum(a, b)) * (-ops.expm1(-gap) / gap)
-
-
-def _difference_of(slope):
-    def curvature(a, b, c):
-        low, middle, high = _sorted(a, b, c)
-        return (slope(middle, high) - slope(low, middle)) / ops.maximum(high - low, _TIED)
-
-    return curvature
+def _difference_of(slope, a, b, c):
+    low, middle, high = _sorted(a, b, c)
+    return (slope(middle, high) - slope(low, middle)) / ops.maximum(high - low, 1e-30)
 
 
 def _curvature(slope, unit, scale, coefficients):
@@ -179,7 +178,6 @@ def _curvature(slope, unit, scale, coefficients):
         coefficients: f⁽ʲ⁾(m) / j! · unit(m)ʲ⁻² / scale(m) for j = 2, 4, 5, 6. The term of j = 3
             vanishes, because the deviations from the mean add up to 0.
     """
-    apart = _difference_of(slope)
 
     def curvature(a, b, c):
         mean = (a + b + c) / 3
@@ -188,7 +186,7 @@ def _curvature(slope, unit, scale, coefficients):
         q, p = (a_ * a_ + b_ * b_ + c_ * c_) / 2, a_ * b_ * c_
         second, fourth, fifth, sixth = coefficients
         near = scale(mean) * (second + q * (fourth + q * sixth) + p * fifth)
-        return ops.where(q < _NEAR**2, near, apart(a, b, c))
+        return ops.where(q < _NEAR**2, near, _difference_of(slope, a, b, c))
 
     return curvature
 
@@ -199,37 +197,59 @@ def _sorted(a, b, c):
 
 
 def rectifier(epsilon):
-    def slope(a, b):
-        # 1 where both are above epsilon, 0 where both are below, ties included.
-        gap = ops.maximum(ops.abs(a - b), _TIED)
-        return ops.clip((ops.maximum(a, b) - epsilon) / gap, 0.0, 1.0)
+    """Returns max(σ, ε), whose derivative is 0 at ε."""
 
-    return SpectralFunction(lambda s: ops.maximum(s, epsilon), slope, _difference_of(slope))
+    def value(s):
+        return ops.maximum(s, epsilon)
+
+    rectify = SpectralFunction(
+        value,
+        derivative=lambda s: ops.cast(s > epsilon, s.dtype),
+        distance=lambda a, b: abs(value(a) - value(b)),
+        unit=value,
+        curvature=lambda a, b, c: _difference_of(rectify.slope, a, b, c),
+    )
+    return rectify
 
 
 def compose(outer, inner):
     """Chain rule of divided differences: (f∘g)[a, b] = f[g(a), g(b)] · g[a, b], and so on."""
-
-    def slope(a, b):
-        return outer.slope(inner.value(a), inner.value(b)) * inner.slope(a, b)
 
     def curvature(a, b, c):
         inner_a, inner_b, inner_c = inner.value(a), inner.value(b), inner.value(c)
         bent = outer.curvature(inner_a, inner_b, inner_c) * inner.slope(a, b) * inner.slope(a, c)
         return bent + outer.slope(inner_b, inner_c) * inner.curvature(a, b, c)
 
-    return SpectralFunction(lambda s: outer.value(inner.value(s)), slope, curvature)
+    return SpectralFunction(
+        value=lambda s: outer.value(inner.value(s)),
+        derivative=lambda s: outer.derivative(inner.value(s)) * inner.derivative(s),
+        distance=lambda a, b: outer.distance(inner.value(a), inner.value(b)),
+        unit=lambda s: outer.unit(inner.value(s)),
+        curvature=curvature,
+    )
 
 
 LOG = SpectralFunction(
     ops.log,
-    _log_slope,
-    _curvature(_log_slope, lambda m: m, lambda m: 1 / m**2, (-1 / 2, -1 / 4, 1 / 5, -1 / 6)),
+    derivative=lambda s: 1 / s,
+    distance=lambda a, b: ops.log1p(abs(a - b) / ops.minimum(a, b)),
+    unit=lambda s: s,
+    curvature=_curvature(
+        lambda a, b: LOG.slope(a, b),
+        lambda m: m,
+        lambda m: 1 / m**2,
+        (-1 / 2, -1 / 4, 1 / 5, -1 / 6),
+    ),
 )
 EXP = SpectralFunction(
     ops.exp,
-    _exp_slope,
-    _curvature(
-        _exp_slope, lambda m: 1.0, ops.exp, tuple(1 / math.factorial(j) for j in (2, 4, 5, 6))
+    derivative=ops.exp,
+    distance=lambda a, b: ops.maximum(ops.exp(a), ops.exp(b)) * -ops.expm1(-abs(a - b)),
+    unit=ops.ones_like,
+    curvature=_curvature(
+        lambda a, b: EXP.slope(a, b),
+        lambda m: 1.0,
+        ops.exp,
+        tuple(1 / math.factorial(j) for j in (2, 4, 5, 6)),
     ),
 )

@@ -212,12 +212,37 @@ class StopEarly(keras.callbacks.Callback):
 
 
 class PrintEpochs(keras.callbacks.Callback):
-    """Prints a line for each epoch with its result and the estimated remaining time."""
+    """Prints a line for each epoch with its result and the estimated remaining time.
 
-    def __init__(self, record, epochs):
+    Args:
+        record: The `Record` of the training.
+        epochs: The number of epochs.
+        interval: The time in seconds after which a line is printed within a long epoch.
+    """
+
+    def __init__(self, record, epochs, interval=30.0):
         super().__init__()
         self.record = record
         self.epochs = epochs
+        self.interval = interval
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self.begun = self.printed = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.monotonic()
+        if now - self.printed < self.interval:
+            return
+        self.printed = now
+        done, steps = batch + 1, self.params["steps"]
+        left = (now - self.begun) / done * (steps - done)
+        print(
+            f"epoch {self.epoch + 1}/{self.epochs}  step {done:,} of {steps:,}  "
+            f"loss {float(logs['loss']):.4f}"
+            + (f"  {duration(left)} left in this epoch" if left else ""),
+            flush=True,
+        )
 
     def on_epoch_end(self, epoch, logs=None):
         state = self.record.state

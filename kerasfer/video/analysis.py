@@ -118,7 +118,8 @@ def _analyze(footage, predictor, folder, journal, output, frames, detection, tra
         Recording(folder, footage.size, fps, output.codec, predictor.class_names) as recording,
     ):
         begin, num_known = time.perf_counter(), 0
-        for number, moment, frame in footage.frames(stopped=stopped, **limits):
+        limits["stopped"] = lambda: stopped() and not journal.has_answers
+        for number, moment, frame in footage.frames(**limits):
             known = journal.recall(number)
             sightings = follow(moment, frame, known)
             if known is None:

@@ -76,6 +76,7 @@ class Journal:
         self.num_frames = 0
         self.changed = []
         self._key = key
+        self._left = 0
         self._files = contextlib.ExitStack()
 
     def __enter__(self):
@@ -103,13 +104,18 @@ class Journal:
     def __exit__(self, *error):
         return self._files.__exit__(*error)
 
+    @property
+    def has_answers(self):
+        """Whether answers of the killed analysis are left."""
+        return self._left > 0
+
     def recall(self, number):
         """Returns the `Answers` of a killed analysis for a frame, or `None`.
 
         Args:
             number: The number of the frame in the video. The numbers must increase.
         """
-        if self._key is None or not self._left:
+        if not self._left:
             return None
         place = self._earlier.tell()
         known, answers = _parse(self._earlier.readline())

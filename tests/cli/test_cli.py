@@ -182,6 +182,7 @@ def test_backend_that_is_not_installed(call, monkeypatch):
 def test_summary(call, fake):
     fake("train")
     assert call("train", "mine.yaml").stdout.splitlines() == [
+        "Loading Keras and ckplus",
         "accuracy      90.00 %  of 1,000 pictures; 95 % interval 87.99 % to 91.71 %",
         "macro recall  81.23 %",
         "protocol      official, ckplus test",
@@ -193,11 +194,11 @@ def test_summary_with_the_published_result(call, fake):
     fake("train", METRICS | {"protocol": "frames", "leaking": True})
     Path("mine.yaml").write_text(MINIMAL + PAPER)
     lines = call("train", "mine.yaml").stdout.splitlines()
-    assert lines[2] == (
+    assert lines[3] == (
         "protocol      frames, ckplus test (LEAKING: near-identical frames are in training and "
         "test; data.protocol=subjects keeps people apart)"
     )
-    assert lines[3] == "paper         99.00 %  spd_attention table 1, SPD-Attention, CK+"
+    assert lines[4] == "paper         99.00 %  spd_attention table 1, SPD-Attention, CK+"
 
 
 def test_summary_of_folds(call, fake):

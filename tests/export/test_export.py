@@ -58,7 +58,7 @@ def test_a_run_to_each_format(run, tmp_path, request, format):
     assert report["pictures"] == "synthetic, validation split"
     assert report["num_pictures"] == 14 and report["class_names"] == list(NAMES)
     assert report["source"] == str(run) and report["size_bytes"] > 10_000
-    assert set(report["accuracy"]) == {"model", "exported"}
+    assert set(report["accuracy"]) == {"model", "exported", "change", "interval"}
     assert report["trained_precision"]["max_probability_difference"] > 0  # bfloat16
     threads = {"default"} if format == "saved_model" else {"1", str(usable_cores())}
     assert set(report["latency_ms"]) == threads
@@ -76,6 +76,9 @@ def test_a_run_to_each_format(run, tmp_path, request, format):
         assert report["serving_bytes_max_difference"] <= 1e-5
     if format == "onnx":
         assert (report["opset"], report["batch"]) == (18, "any")
+    if format != "saved_model":
+        assert set(report["half_precision"]) == {"float16", "bfloat16"}
+        assert report["half_precision"]["float16"]["mismatch"] is None
     if format != "tflite":
         runtime, images = load_runtime(report["path"]), pictures(5)
         np.testing.assert_allclose(runtime(images), load_runtime(run)(images), atol=0.05)

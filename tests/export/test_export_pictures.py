@@ -16,7 +16,7 @@ from kerasfer.errors import DataError, RunError
 from kerasfer.export import export_run, exporting
 from kerasfer.export.convert import convert as convert_here
 from kerasfer.export.job import Job
-from kerasfer.export.pictures import DRAWN_NOTE, gather
+from kerasfer.export.pictures import DRAWN_NOTE, balanced, gather
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def in_process(monkeypatch):
 
     def measure(format, exported, work):
         shutil.copy(work / "reference.npy", work / "probabilities.npy")
-        return {"latency": {}, "versions": {}}
+        return {"load_ms": 1.0, "memory_bytes": None, "latency": {}, "versions": {}}
 
     monkeypatch.setattr(exporting, "convert", convert)
     monkeypatch.setattr(exporting, "measure", measure)
@@ -157,3 +157,13 @@ def test_a_model_of_other_inputs_is_refused(tmp_path, in_process):
     other.save(tmp_path / "waves.keras")
     with pytest.raises(RunError, match=r"square RGB pictures. Received: \(None, 6\)"):
         export_run(tmp_path / "waves.keras", "onnx", output_dir=tmp_path, pictures="drawn")
+
+
+def test_representative_pictures_are_balanced():
+    samples = load_dataset("synthetic", num_samples=350)
+    first = np.flatnonzero(samples.targets == 0)
+    rare = [np.flatnonzero(samples.targets == target)[:5] for target in (1, 2)]
+    uneven = samples.take(np.concatenate([first, *rare]))
+    kept = balanced(uneven, 21)
+    assert np.bincount(kept.targets).tolist() == [11, 5, 5]
+    assert len(balanced(uneven, 1000)) == len(uneven)

@@ -47,12 +47,18 @@ def test_rectification_by_hand():
         np.testing.assert_allclose(raised, [[1.75, 1.25], [1.25, 1.75]], atol=1e-5)
 
 
-def test_the_gradient_by_hand_at_exact_ties():
+@pytest.mark.parametrize("scale", [1e-30, 4.0, 1e30])
+def test_the_gradient_by_hand_at_exact_ties(scale):
     # At c I every slope is f'(c): log gives sym(G) / c. Stock gradients are NaN here.
-    x, g = 4 * np.eye(5, dtype="float32")[None], upstream_like(np.zeros((1, 5, 5), "float32"))
+    g = upstream_like(np.zeros((1, 5, 5), "float32"))
+    x = np.float32(scale) * np.eye(5, dtype="float32")[None]
     symmetric = (g + np.swapaxes(g, -2, -1)) / 2
     _, gradient = value_and_gradient(linalg.logm, x, g)
-    np.testing.assert_allclose(gradient, symmetric / 4, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scale * gradient, symmetric, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_the_rectifier_is_zero_at_ties_below_epsilon():
+    x, g = 4 * np.eye(5, dtype="float32")[None], upstream_like(np.zeros((1, 5, 5), "float32"))
     _, gradient = value_and_gradient(lambda x: linalg.rectify(x, 9.0), x, g)
     np.testing.assert_array_equal(gradient, np.zeros_like(g))
 

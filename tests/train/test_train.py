@@ -81,7 +81,8 @@ def test_a_run(place):
         "recipe.yaml",
         "report.html",
     ]
-    lines = result.stdout.splitlines()
+    first, *lines = result.stdout.splitlines()
+    assert first == "Loading Keras and synthetic"
     assert lines[0].startswith("tiny: tiny, ")
     assert "49 / 7 / 14 pictures of synthetic (train / validation / test)" in lines[0]
     assert lines[1].startswith("epoch 1/2  loss ") and lines[1].endswith(" s left")

@@ -52,12 +52,22 @@ def analyze(tmp_path, video, monkeypatch):
     model = tmp_path / "model.onnx"
     model.write_bytes(b"weights")
 
-    def analyze(folder, stop_after=None, tell=None, model=model, source=video, **settings):
+    def analyze(
+        folder,
+        stop_after=None,
+        interrupt_after=None,
+        tell=None,
+        model=model,
+        source=video,
+        **settings,
+    ):
         calls.clear()
         seen = []
 
         def progress(*_):
             seen.append(0)
+            if len(seen) == interrupt_after:
+                signal.raise_signal(signal.SIGINT)
             if len(seen) == stop_after:
                 raise ZeroDivisionError
 
@@ -101,6 +111,18 @@ def test_a_stopped_analysis_is_continued(tmp_path, analyze, every, frames):
     speed = summaries[0].pop("frames_per_second")
     assert summaries[1].pop("frames_per_second").keys() == speed.keys()
     assert summaries[0] == summaries[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_an_early_interrupt_keeps_all_frames_of_the_killed_analysis(tmp_path, analyze):
+    stop(analyze, "out", stop_after=10)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert analyze("out", interrupt_after=1) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["interrupted"] and summary["frames"] == 10
 
 
 def test_speed_is_measured_on_new_frames_only(tmp_path, analyze):

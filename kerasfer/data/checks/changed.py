@@ -18,7 +18,7 @@ THUMBNAIL = SIDE + 2 * MARGIN
 ANGLES = (-9, -6, -3, 3, 6, 9)  # Degrees. The hashes tolerate two degrees more or less.
 CHANGES = ("mirrored", *(f"rotated by about {abs(angle)}°" for angle in ANGLES))
 LARGE = 60_000  # Above, only pictures outside of the training split are compared with the others.
-_BOTH_WAYS = 4  # The first of the changes: of each angle, one direction.
+_TOLERANCE = 4  # More different bits than of near duplicates, due to the interpolation.
 _FREQUENCIES = 16  # Per axis.
 _SIGNS = np.where(np.arange(_FREQUENCIES) % 2, -1, 1).astype("float32")
 
@@ -96,12 +96,12 @@ def changed_duplicates(hashes, comparable=None, *, distance=NEAR):
         A dict that maps pairs `(lower index, higher index)` to one of `CHANGES`.
     """
     hashes = np.asarray(hashes, dtype="uint64").reshape(-1, 1 + len(CHANGES), WORDS)
-    # If all are compared with all, the one that is rotated clockwise is among the first.
-    changes = dict(enumerate(CHANGES if comparable is not None else CHANGES[:_BOTH_WAYS], 1))
     comparable = np.arange(len(hashes)) if comparable is None else np.asarray(comparable)
     found = {}
-    for number, change in changes.items():
-        pairs = near_duplicates(hashes[comparable, number], hashes[:, 0], distance=distance)
+    for number, change in enumerate(CHANGES, 1):
+        pairs = near_duplicates(
+            hashes[comparable, number], hashes[:, 0], distance=distance + _TOLERANCE
+        )
         for one, other in pairs.tolist():
             one = int(comparable[one])
             if one != other:

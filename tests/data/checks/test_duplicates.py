@@ -82,21 +82,41 @@ def test_a_file_is_decoded_once(drawn, tmp_path, tree, monkeypatch):
     assert decoded == [files.ids[1]]
 
 
-def test_large_photographs_are_compared_at_a_smaller_size(drawn, tmp_path, monkeypatch):
-    for name, seed in (("a.jpg", 0), ("copy.jpg", 0), ("b.jpg", 1)):
-        noise = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype="uint8")
-        Image.fromarray(noise).resize((1600, 1200)).save(tmp_path / name)
-    files = PictureFiles(tmp_path, ["a.jpg", "copy.jpg", "b.jpg"])
-    samples, seen = replace(drawn.take([0, 1, 2]), pictures=files), []
-    original = pixel_digest
+@pytest.fixture
+def photographs(drawn, tmp_path):
+    """Saves two faces with grain as files of several formats and sizes; returns samples of some."""
+
+    def save(*names):
+        for name in names:
+            seed, width = int(name[0]), int(name[1:].split(".")[0])
+            image = Image.fromarray(drawn.pictures[seed]).resize((1600, 1200))
+            grain = np.random.default_rng(seed).normal(0, 5, (1200, 1600, 1))
+            image = Image.fromarray((np.asarray(image) + grain).clip(0, 255).astype("uint8"))
+            image.resize((width, width * 3 // 4)).save(tmp_path / name, quality=60)
+        return replace(
+            drawn.take(np.arange(len(names))), pictures=PictureFiles(tmp_path, list(names))
+        )
+
+    return save
+
+
+def test_large_photographs_are_found_in_other_formats_and_sizes(photographs):
+    train = photographs("01600.jpg", "11024.webp")
+    test = photographs("01600.png", "0800.jpg", "2800.jpg", "11024.jpg", "0640.png", "31600.jpg")
+    assert exact_duplicates(train, test).tolist() == [True, True, False, True, False, False]
+    assert exact_duplicates(test, train).tolist() == [True, True]
+
+
+def test_large_photographs_are_compared_at_a_smaller_size(photographs, monkeypatch):
+    samples, seen = photographs("01600.jpg", "01600.png", "11600.jpg"), []
 
     def record(picture):
         seen.append(picture.shape)
-        return original(picture)
+        return perceptual_hash(picture)
 
-    monkeypatch.setattr("kerasfer.data.checks.duplicates.pixel_digest", record)
+    monkeypatch.setattr("kerasfer.data.checks.duplicates.perceptual_hash", record)
     found = exact_duplicates(samples.take([0]), samples.take([1, 2]))
-    assert found.tolist() == [True, False] and max(seen) == (256, 341, 3)
+    assert found.tolist() == [True, False] and set(seen) == {(256, 341, 3)}
 
 
 def test_files_of_other_sizes_are_not_decoded(drawn, tmp_path, monkeypatch):
