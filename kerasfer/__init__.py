@@ -1,12 +1,12 @@
-"""Facial-expression recognition on second-order statistics, in Keras 3.
+"""Facial-expression recognition with second-order statistics, in Keras 3.
 
 Importing this package does not import Keras, which takes seconds and fixes the backend, so that
-`kerasfer --help` answers at once. The contents are one level below: `kerasfer.layers`,
-`kerasfer.models` and so on.
+`kerasfer --help` is fast. The contents are in submodules such as `kerasfer.layers` and
+`kerasfer.models`.
 
 `keras.saving.load_model` finds the layers and optimizers of this package by their registered names,
-for which their modules must have been imported. They are imported right after Keras: at once if the
-process has imported Keras already, and otherwise as soon as it does.
+so their modules must be imported before. They are imported immediately if the process has already
+imported Keras, and otherwise right after it does.
 """
 
 import importlib.abc

@@ -27,6 +27,7 @@ from kerasfer.video.timeline import class_colors
 MAX_CARDS = 12  # Faces with a card. The picture shows the boxes of all faces.
 MAX_QUEUE = 20  # Visitors in the queue.
 KEPT_SECONDS = 3600  # Time until an upload is deleted.
+MAX_SESSIONS = 2 * MAX_QUEUE  # Sessions whose last result Gradio keeps, 50 kB each.
 MAX_SIDE = 2400  # Side of the picture with boxes, in pixels.
 EXAMPLES = (("happy", 12), ("surprise", 8), ("angry", 3), ("sad", 15), ("disgust", 5), ("fear", 33))
 MOST_PROBABLE = "the most probable expression"
@@ -163,6 +164,7 @@ def serve(run, *, faces="mtcnn", margin=0.0, host="127.0.0.1", port=None, max_up
             server_name=host,
             server_port=port,
             max_file_size=f"{max_upload_mb}mb",
+            state_session_capacity=MAX_SESSIONS,
             theme=gr.themes.Default(
                 primary_hue="blue",
                 # The default fonts are loaded from another server.

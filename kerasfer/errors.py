@@ -1,18 +1,19 @@
-"""The errors that a user can cause: one line each, without a traceback.
+"""Defines the errors that a user can cause.
 
-A message says what was expected, what came and what to do. The command line prints it and exits
-with the error's `exit_code`; from Python it is an ordinary exception.
+The message of each is one line that says what was expected, what was received and what to do. The
+command line prints it without a traceback and exits with the `exit_code` of the error. In Python
+they are ordinary exceptions.
 """
 
 
 class KerasferError(Exception):
-    """Something outside the program is wrong; the message says what and how to mend it."""
+    """The base class of the errors that a user can cause and correct."""
 
     exit_code = 1
 
 
 class RecipeError(KerasferError):
-    """A recipe, an override or an argument is not valid."""
+    """A recipe, an override or an argument is invalid."""
 
     exit_code = 2
 
@@ -22,4 +23,4 @@ class DataError(KerasferError):
 
 
 class RunError(KerasferError):
-    """A run cannot start, go on or be read."""
+    """A run cannot be started, resumed or read."""

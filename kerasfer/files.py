@@ -1,7 +1,7 @@
-"""Files that hold either the old or the new content, and the lock of a folder.
+"""Writes files atomically, and locks folders.
 
-A run may be killed, or the disk may fill up, at any moment. Whatever a run keeps is therefore
-written to a temporary file in the same folder, which then replaces the old file in one step.
+A run may be killed, or the disk may fill up, at any moment. Each file of a run is therefore written
+to a temporary file in the same folder, which then replaces the old file in one step.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ def replace_file(path):
 
     When the block fails, `path` keeps its content and the temporary file is removed. The temporary
     path is in the same folder and has the same suffix, for libraries that choose a format by the
-    suffix. Its name is always the same, so that what a killed run left behind is overwritten by the
-    next one; a folder must therefore have one writer at a time. A symbolic link of that name is
-    removed, not followed.
+    suffix. Its name is always the same, so that the next run overwrites the file of a killed run. A
+    folder must therefore have only one writer at a time. A symbolic link of that name is removed
+    and not followed.
 
     Args:
         path: The file to write. Its folder must exist.
@@ -163,7 +163,7 @@ def only_writer(folder):
         return
     path = Path(folder) / "lock"
     busy = RunError(
-        f"Another process is training into {path.parent.parent}. Wait for it to finish, or choose "
+        f"Another process is writing into {path.parent.parent}. Wait for it to finish, or choose "
         "another --output-dir."
     )
     try:
@@ -184,6 +184,62 @@ def only_writer(folder):
         if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             raise busy
         yield
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder):
+    """Waits until no other process or thread is in such a block for a folder.
+
+    Where the file system supports no locks, it does not wait.
+
+    Args:
+        folder: An existing folder.
+
+    Example:
+
+    >>> import tempfile
+    >>> with one_at_a_time(tempfile.mkdtemp()):
+    ...     pass
+    """
+    if fcntl is None:
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
+
+
+def is_abandoned(folder):
+    """Returns whether the process that locked a folder with `only_writer` has ended.
+
+    Args:
+        folder: An existing folder.
+
+    Returns:
+        `False` also if the folder was never locked, or if the file system supports no locks.
+
+    Example:
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with only_writer(folder):
+    ...     is_abandoned(folder)
+    False
+    >>> is_abandoned(folder)
+    True
+    """
+    if fcntl is None:
+        return False
+    try:
+        with open(Path(folder) / "lock", "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def sha256(path):

@@ -1,6 +1,6 @@
 """Optimizers with gradient centralization, and a learning-rate schedule with a linear warm-up.
 
-They are here and not with the training code, so that saved models load without it.
+They are separate from the training code, so that saved models load without it.
 """
 
 import math
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class GradientCentralization:
-    """Subtracts from each kernel's gradient its mean over all axes but the output's.
+    """Subtracts the mean over all axes but the output axis from the gradient of each kernel.
 
     The gradient g becomes g − mean(g), which constrains the weights of each output unit to a
     hyperplane. Training becomes smoother and generalizes better. The class is a mixin that comes
@@ -77,7 +77,7 @@ class GradientCentralization:
         super().build(variables)
 
     def _unless_left_alone(self, variable, axes):
-        """Returns the axes, or `None` for a variable whose gradient stays as it is."""
+        """Returns the axes, or `None` for a variable whose gradient is not centralized."""
         rank = len(variable.shape)
         if not axes or rank < 2 or (self.conv_only and rank < 4):
             return None
@@ -226,8 +226,8 @@ def centralization_axes(model):
         `{variable path: axes}`, frozen kernels included.
 
     Raises:
-        ValueError: The model is not built, or two layers of different kinds give their kernels
-            one path.
+        ValueError: If the model is not built, or if kernels of two layers of different kinds have
+            the same path.
 
     Example:
         >>> layers = [keras.Input((4,)), keras.layers.Dense(3, name="scores")]
@@ -246,15 +246,15 @@ def centralization_axes(model):
         for variable, over in _layer_axes(layer):
             if axes.setdefault(variable.path, over) != over:
                 raise ValueError(
-                    "Two layers of different kinds must not give their kernels one path. "
+                    "The kernels of two layers of different kinds must not have the same path. "
                     f"Received: two kernels at {variable.path!r}. Rename one of the layers, or "
-                    "leave out `axes`: without it the optimizer does not need the paths."
+                    "omit `axes`, so that the optimizer does not need the paths."
                 )
     return axes
 
 
 def _axes_of_layers(variables, optimizer_name):
-    """Looks the axes of each variable up at the layer that it belongs to."""
+    """Finds the axes of each variable by its layer."""
     axes = {id(v): over for layer in live_layers() for v, over in _layer_axes(layer)}
     found = [axes.get(id(variable)) for variable in variables]
     if not any(found) and any(len(variable.shape) > 1 for variable in variables):
@@ -267,7 +267,7 @@ def _axes_of_layers(variables, optimizer_name):
 
 
 def _axes_by_path(variables, axes, optimizer_name):
-    """Looks the axes of each variable up by its path."""
+    """Finds the axes of each variable by its path."""
     kernels = [pair for layer in live_layers() for pair in _layer_axes(layer)]
     by_layer = {id(kernel): over for kernel, over in kernels}
     paths = [_path(variable) for variable in variables]
@@ -281,7 +281,7 @@ def _axes_by_path(variables, axes, optimizer_name):
             over &= {by_layer.get(id(variable))}
             if not over:
                 raise ValueError(
-                    "The paths in `axes` must tell the variables apart. Received: "
+                    "The paths in `axes` must distinguish the variables. Received: "
                     f"{' and '.join(matches)} with different axes, for a variable at {path}."
                 )
         rank = len(variable.shape)
@@ -301,12 +301,12 @@ def _axes_by_path(variables, axes, optimizer_name):
 
 
 def _path(variable):
-    """Returns a variable's path, or its name where it is not a variable of Keras."""
+    """Returns the path of a variable, or the name of a variable of the backend."""
     return variable.path if isinstance(variable, keras.Variable) else variable.name.split(":")[0]
 
 
 def _is_same(path, other):
-    """Whether two paths differ in leading names only."""
+    """Returns whether two paths differ in leading names only."""
     return f"/{path}".endswith(f"/{other}") or f"/{other}".endswith(f"/{path}")
 
 

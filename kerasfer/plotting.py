@@ -1,4 +1,4 @@
-"""Colors, fonts and style of all figures.
+"""Defines the colors, fonts and style of all figures.
 
 Figures are drawn on `Figure` objects, without pyplot, so no global state is opened, closed or
 restyled. Blue and orange are distinguishable with any color vision, in print and on dark pages.
@@ -15,7 +15,7 @@ from kerasfer.files import replace_file
 from kerasfer.text import printable
 
 BLUE, ORANGE = "#0b62ab", "#d2580b"
-INK, SOFT_INK = "#2b333d", "#7d8793"  # the soft one reads on white and on black
+INK, SOFT_INK = "#2b333d", "#7d8793"  # The soft color is readable on white and on black.
 
 # Class names come from users' folders; the first of these that is installed completes DejaVu.
 CJK_FONTS = (
@@ -57,7 +57,7 @@ def style(ink):
                 "legend.frameon": False,
                 "lines.linewidth": 1.8,
                 "lines.markersize": 4.5,
-                "svg.hashsalt": "kerasfer",  # the same figure gives the same file
+                "svg.hashsalt": "kerasfer",  # The same figure gives the same file.
             }
         ),
     ):
@@ -67,7 +67,7 @@ def style(ink):
 
 
 def warn_about_missing_characters(texts):
-    """Prints which font to install where the installed ones lack characters of the texts.
+    """Prints which font to install if no installed font has all characters of the texts.
 
     Args:
         texts: Strings that a figure shows. Each of them is reported once in a process.
@@ -95,6 +95,6 @@ def _fonts():
 
 
 def save(figure, path):
-    """Writes a figure in one step; the suffix of `path` chooses the format."""
+    """Writes a figure atomically. The suffix of `path` determines the format."""
     with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=160, facecolor="white")

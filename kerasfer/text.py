@@ -1,4 +1,4 @@
-"""Numbers and suggestions as people read them, written the same way everywhere."""
+"""Formats numbers, durations, suggestions and names for messages."""
 
 from difflib import get_close_matches
 
@@ -37,7 +37,7 @@ def did_you_mean(name, known):
         known: The valid names.
 
     Returns:
-        A sentence with a leading space, or an empty string where no name is close.
+        A sentence with a leading space, or an empty string if no name is close.
 
     Example:
 
@@ -62,8 +62,8 @@ def closest(name, known):
 def printable(name):
     """Makes a name printable and encodable as UTF-8.
 
-    Bytes of a file name that are not valid UTF-8, which Python holds as lone surrogates, become
-    escapes such as `\\xe9`. Everything else stays as it is.
+    Bytes of a file name that are not valid UTF-8, which Python represents by lone surrogates,
+    become escapes such as `\\xe9`. Other characters are not changed.
 
     Args:
         name: A string or a path.

@@ -28,12 +28,17 @@ def find_chromium():
 class Chromium:
     """A browser with one page; a context manager.
 
+    Args:
+        profile: The folder of the browser's profile.
+        width, height: The size of the window, in pixels.
+        switches: More switches of Chromium's command line.
+
     Attributes:
         requests: The addresses of all that the page asked for.
         errors: The exceptions that its scripts did not catch.
     """
 
-    def __init__(self, profile, width=1280, height=1200):
+    def __init__(self, profile, width=1280, height=1200, switches=()):
         self.requests, self.errors = [], []
         self._numbers = itertools.count(1)
         self._rest = b""
@@ -50,6 +55,7 @@ class Chromium:
             "--remote-debugging-pipe",
             f"--user-data-dir={profile}",
             f"--window-size={width},{height}",
+            *switches,
             "about:blank",
         ]
         # Chromium reads commands from 3 and answers on 4. Another Python arranges that: what this
@@ -99,8 +105,10 @@ class Chromium:
         self.call("Page.navigate", url=address)
 
     def evaluate(self, script):
-        """Runs JavaScript in the page; returns its value."""
-        result = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        """Runs JavaScript in the page; returns its value, or that of a promise."""
+        result = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 

@@ -1,6 +1,8 @@
 """Every test runs on the backend that KERAS_BACKEND names, with fixed seeds and no network."""
 
 import os
+import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -26,6 +28,8 @@ SLOW = (
     "tests/models",
     "tests/predict/test_runtimes.py",
     "tests/recipe/test_recipes.py",
+    "tests/scale/test_scoring.py",
+    "tests/scale/test_studies.py",
     "tests/tables",
     "tests/test_demo.py",
     "tests/test_docstrings.py",
@@ -41,6 +45,36 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.relative_to(root).as_posix().startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("deploy") and "deploy" not in config.option.markexpr:
+            item.add_marker(pytest.mark.skip(reason="It runs only with -m deploy."))
+
+
+@pytest.fixture
+def inputs(record_property):
+    """Counts the random inputs of a test. The summary lists them, with the peak of the memory."""
+    import resource  # Windows has none.
+
+    begin, counts = time.monotonic(), Counter()
+    yield counts
+    if counts:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        seconds = time.monotonic() - begin
+        record_property("inputs", {**counts, "seconds": round(seconds), "peak_mib": peak})
+        assert peak < 2048 or counts.total() < 1000, f"{peak} MiB"
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if "fuzz" not in (config.getoption("-m") or ""):
+        return
+    terminalreporter.section("random inputs")
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        found = dict(getattr(report, "user_properties", ())).get("inputs")
+        if found and report.when == "teardown":
+            accepted, refused = found.get("accepted", 0), found.get("refused", 0)
+            terminalreporter.line(
+                f"{report.nodeid.rpartition('::')[2]:<40} {accepted + refused:>6,} inputs, "
+                f"{refused:>6,} refused, {found['seconds']:>4} s, peak {found['peak_mib']} MiB"
+            )
 
 
 @pytest.fixture

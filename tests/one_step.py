@@ -21,6 +21,8 @@ def take_a_step(recipe, class_names):
     On TensorFlow only: what runs eagerly here is slower to compile than to run once.
     """
     size = SMALL.get(recipe.model.name, 32)
+    if getattr(recipe.model, "backbone", None):
+        size = max(size, 32)  # Covariance Pooling's own network takes smaller pictures.
     options = recipe.model.model_dump(exclude={"name", "weights"}, exclude_none=True)
     model = build_model(recipe.model.name, class_names, size, **options)
     schedule = make_schedule(recipe.optimizer, steps_per_epoch=1, epochs=recipe.train.epochs)

@@ -131,7 +131,7 @@ def test_a_drawn_face_can_be_taken_and_another_expression_explained(page):
 
 
 @in_browser
-def test_what_is_no_picture_gives_a_clear_message(page, face, tmp_path):
+def test_a_file_that_is_not_a_picture_gives_a_clear_message(page, face, tmp_path):
     (tmp_path / "diary.txt").write_text("Dear diary")
     page.choose_file(FILE, tmp_path / "diary.txt")
     said = "document.body.innerText.includes('{}')"
@@ -186,7 +186,7 @@ def test_a_port_that_is_taken_is_named():
             demo.serve(exported(), port=port)
 
 
-def test_gradio_leaves_nothing_beside_the_code(address):
+def test_gradio_writes_no_files_next_to_the_code(address):
     assert list(Path(demo.__file__).parent.rglob("*.pyi")) == []
 
 
@@ -216,6 +216,42 @@ def test_pictures_are_classified_one_at_a_time_whoever_asks(monkeypatch, face):
     assert most == [1, 1, 1, 1]
 
 
+def ask(address, session, face):
+    """Uploads a picture and waits for the answer, as the page does; returns its HTML."""
+    api = f"{address}gradio_api/"
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    body += face.read_bytes() + b"\r\n--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    upload = urllib.request.Request(f"{api}upload", body, headers)
+    (path,) = json.load(urllib.request.urlopen(upload, timeout=60))
+    config = json.load(urllib.request.urlopen(f"{address}config", timeout=60))
+    number = next(call["id"] for call in config["dependencies"] if len(call["inputs"]) == 2)
+    picture = {"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
+    data = {"data": [picture, demo.MOST_PROBABLE], "fn_index": number, "session_hash": session}
+    headers = {"Content-Type": "application/json"}
+    join = urllib.request.Request(f"{api}queue/join", json.dumps(data).encode(), headers)
+    urllib.request.urlopen(join, timeout=60).read()
+    with urllib.request.urlopen(f"{api}queue/data?session_hash={session}", timeout=60) as events:
+        messages = [json.loads(line[5:]) for line in events if line.startswith(b"data:")]
+    (done,) = (one for one in messages if one["msg"] == "process_completed")
+    assert done["success"], done
+    return done["output"]["data"][1]
+
+
+def test_the_results_of_few_sessions_are_kept(monkeypatch, face):
+    """Gradio would keep those of 10,000, which takes 500 MB."""
+    monkeypatch.setattr(demo, "MAX_SESSIONS", 3)
+    page, address = demo.serve(exported())
+    try:
+        answers = {ask(address, f"session{number}", face) for number in range(6)}
+        assert list(page.state_holder.session_data) == ["session3", "session4", "session5"]
+        # A visitor whose result was dropped can go on.
+        answers.add(ask(address, "session0", face))
+        assert len(answers) == 1 and "sad 70 %" in answers.pop()
+    finally:
+        page.close(verbose=False)
+
+
 # What it shows
 
 
@@ -231,7 +267,7 @@ def test_a_face_becomes_a_card_with_a_bar_for_each_class(tiny_predictor):
     assert other != another  # the heat maps of two classes differ
 
 
-def test_an_export_has_no_heat_map_and_says_why():
+def test_the_page_explains_why_an_export_has_no_heat_map():
     _, text = demo.describe(exported(), np.full((60, 60, 3), 200, "uint8"))
     assert "sad 70 %" in text and 'alt="heat map"' not in text
     assert (
@@ -266,7 +302,7 @@ def test_a_huge_picture_is_shown_smaller():
     assert seen.shape == (40, 2400, 3)
 
 
-def test_names_of_classes_are_text_and_nothing_else():
+def test_names_of_classes_are_escaped():
     names = ("<script>", "*bold*", "a&b")
     _, text = demo.describe(exported(names), np.full((60, 60, 3), 200, "uint8"))
     assert "<script>" not in text and "&lt;script&gt;" in text and "a&amp;b" in text

@@ -7,7 +7,7 @@ from kerasfer.errors import RunError
 from kerasfer.files import read_json, replace_file, write_json, write_text
 
 
-def test_the_new_content_takes_the_place_of_the_old(tmp_path):
+def test_the_new_content_replaces_the_old(tmp_path):
     path = tmp_path / "model.keras"
     path.write_text("old")
     with replace_file(path) as temporary:
@@ -30,7 +30,7 @@ def test_a_failure_leaves_the_old_content_and_passes_on(tmp_path, error):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_leaves_the_old_content_and_says_so_in_one_line(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_old_content_and_gives_one_line(tmp_path, monkeypatch):
     def refuse(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -49,7 +49,7 @@ def test_a_missing_folder_is_one_line(tmp_path):
         write_text(tmp_path / "absent" / "a.txt", "text")
 
 
-def test_what_a_killed_run_left_is_overwritten(tmp_path):
+def test_files_of_a_killed_run_are_overwritten(tmp_path):
     path = tmp_path / "model.keras"
     with replace_file(path) as temporary:
         temporary.write_text("first")

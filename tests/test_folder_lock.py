@@ -20,7 +20,7 @@ with only_writer(Path(sys.argv[1])):
 
 
 def test_one_writer_at_a_time(tmp_path):
-    message = "Another process is training into"
+    message = "Another process is writing into"
     with only_writer(tmp_path), pytest.raises(RunError, match=message), only_writer(tmp_path):
         pass
     with only_writer(tmp_path):
@@ -36,7 +36,7 @@ def test_a_planted_link_is_not_followed(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_the_lock_of_a_folder_that_was_moved_away_protects_nothing(tmp_path, monkeypatch):
+def test_the_lock_of_a_moved_folder_is_not_used(tmp_path, monkeypatch):
     import fcntl
 
     folder = tmp_path / "checkpoint"

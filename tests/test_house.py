@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kerasfer"
 
-# A room may import the rooms before it, and itself. The root modules stand among them.
+# A room may import itself and the rooms before it. The root modules are part of the order.
 ROOMS = [
     "errors",
     "files",
@@ -31,6 +31,7 @@ ROOMS = [
     "export",
     "video",
     "tables",
+    "scale",
     "demo",
     "cli",
 ]

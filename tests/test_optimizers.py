@@ -130,7 +130,7 @@ def test_fit_keeps_each_units_mean(model, optimizer, location):
     model.fit(x, rng.standard_normal((8, 2)).astype("float32"), batch_size=4, verbose=0)
     for variable, old in zip(variables, before, strict=True):
         moved = ops.convert_to_numpy(variable) - old
-        # A shift of all keys leaves an attention as it is: their gradient is next to nothing.
+        # An attention does not depend on a shift of all keys, so their gradient is almost 0.
         assert np.abs(moved).max() > 1e-6 or "key" in variable.path, variable.path
         assert np.abs(moved.mean(axis=axes[variable.path])).max() < 1e-6, variable.path
 
@@ -230,7 +230,7 @@ def test_saved_in_a_model(tmp_path):
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(again.optimizer, GCAdamW)
     assert again.optimizer.axes == axes == {"dense/kernel": (0,)}
-    # It goes on as if it had never been saved.
+    # It continues as if it had not been saved.
     for trained in (model, again):
         trained.fit(x, y[:, :3], verbose=0)
     for loaded, kept in zip(again.get_weights(), model.get_weights(), strict=True):

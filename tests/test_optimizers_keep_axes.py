@@ -266,7 +266,7 @@ def test_frozen_kernels_are_no_warning():
     ("axes", "message"),
     [
         ({"scores/kernel": (0, 1, 2)}, r"axes of scores/kernel must be between 0 and 1. .*\(0, 1"),
-        ({"a/w": (0,), "b/w": (1,)}, "tell the variables apart. Received: a/w and b/w with diff"),
+        ({"a/w": (0,), "b/w": (1,)}, "distinguish the variables. Received: a/w and b/w with diff"),
     ],
 )
 def test_axes_that_do_not_fit_are_errors(axes, message):

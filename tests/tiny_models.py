@@ -31,7 +31,7 @@ def tiny(class_names, image_size, dropout=0.0, frozen=False):
 
 
 def tiny_spd(class_names, image_size, dropout=0.0, bimap_units=4):
-    """Has random crops, a covariance, a kernel on the Stiefel manifold and a loss of its own."""
+    """Has random crops, a covariance, a kernel on the Stiefel manifold and an additional loss."""
     return spd_attention(
         class_names,
         image_size,

@@ -1,7 +1,7 @@
-"""The command line: parse, call one function, print.
+"""The command line, whose commands parse arguments, call one function and print the result.
 
-Keras takes its backend from the environment when it is first imported, which takes seconds. So it
-is imported inside the commands, after the backend is chosen, and `--help` answers at once.
+Keras reads its backend from the environment when it is first imported, which takes seconds. It is
+therefore imported inside the commands, after the backend is set, and `--help` is fast.
 """
 
 from importlib import import_module
@@ -10,7 +10,7 @@ __all__ = ["main", "train_main"]
 
 
 def __getattr__(name):
-    # `kerasfer.cli.start` must run before what the commands import.
+    # `kerasfer.cli.start` must run before the imports of the commands.
     if name == "main":
         return import_module("kerasfer.cli.commands").main
     if name == "train_main":

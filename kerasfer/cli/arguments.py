@@ -1,4 +1,4 @@
-"""The arguments that predict, explain, video and demo share: a model, and how faces are found."""
+"""Defines the arguments that predict, explain, video and demo share: the model and the faces."""
 
 from pathlib import Path
 

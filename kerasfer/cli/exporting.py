@@ -12,15 +12,15 @@ from kerasfer.text import percent
 @click.option(
     "--format",
     type=click.Choice(list(FORMATS)),
-    required=True,
-    help="saved_model for TF Serving, tflite for phones, or onnx.",
+    help="saved_model for TF Serving, tflite for phones, or onnx.  [required]",
 )
 @click.option(
     "--quantize",
     type=click.Choice(QUANTIZATIONS),
     default="none",
     show_default=True,
-    help="Smaller weights, or with int8 also integer arithmetic. Only for tflite.",
+    help="Smaller weights, or with int8 also integer arithmetic. For tflite; float16 and int8 also "
+    "for onnx.",
 )
 @click.option(
     "--output-dir",
@@ -31,20 +31,47 @@ from kerasfer.text import percent
 )
 @data_dir_option
 @click.option(
+    "--pictures",
+    metavar="DIR",
+    help="Compare on the face crops in this folder instead of the run's pictures, and use them for "
+    "the ranges of int8. Write drawn for drawn faces.",
+)
+@click.option(
+    "--benchmark",
+    is_flag=True,
+    help="Print a table of all formats and quantizations instead, and keep no file.",
+)
+@click.option(
     "--allow-mismatch", is_flag=True, help="Keep an export that disagrees with the model."
 )
-def export(run, format, quantize, output_dir, data_dir, allow_mismatch):
+def export(run, format, quantize, output_dir, data_dir, pictures, benchmark, allow_mismatch):
     """Export the model of a RUN, and verify that the export agrees with it.
 
     The export is loaded by its own runtime and compared with the model on up to 1,000 pictures of
     the run's validation split. An export that disagrees is discarded. A SavedModel becomes the next
     version under its name. Nothing is overwritten.
 
+    Without the dataset of the run, name a folder of face crops with --pictures. RUN may then also
+    be a .keras file or the name of a pretrained model. The last resort are drawn faces, which show
+    that the export computes what the model computes, but not how accurate it is on photographs.
+
     \b
     Examples:
       kerasfer export runs/quickstart --format saved_model
       kerasfer export runs/fer2013_spd --format tflite --quantize int8 --data-dir ~/faces
+      kerasfer export ferplus_lite0 --format onnx --pictures crops/
+      kerasfer export runs/quickstart --benchmark
     """
+    if benchmark:
+        if format or quantize != "none":
+            raise click.UsageError("--benchmark needs neither --format nor --quantize.")
+        from kerasfer.export import benchmark as benchmarks
+
+        results = benchmarks.benchmark(run, data_dir=data_dir, pictures=pictures)
+        click.echo(benchmarks.render(results))
+        return
+    if not format:
+        raise click.UsageError("Missing option '--format'. Choose from: " + ", ".join(FORMATS))
     from kerasfer.export import export_run
 
     report = export_run(
@@ -53,6 +80,7 @@ def export(run, format, quantize, output_dir, data_dir, allow_mismatch):
         quantize,
         output_dir=output_dir,
         data_dir=data_dir,
+        pictures=pictures,
         allow_mismatch=allow_mismatch,
     )
     click.echo(describe(report))
@@ -68,6 +96,11 @@ def describe(report):
     if "accuracy" in report:
         both = report["accuracy"]
         lines["accuracy"] = f"{percent(both['exported'])}  (model: {percent(both['model'])})"
+    for dtype, found in report.get("half_precision", {}).items():
+        if found["mismatch"]:
+            lines[dtype] = (
+                f"{found['mismatch']}; compute in float32 (saved_models/deploy/README.md)"
+            )
     if report["mismatch"]:
         lines["mismatch"] = report["mismatch"]
     times = (

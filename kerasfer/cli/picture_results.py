@@ -1,4 +1,4 @@
-"""What predict and explain print about pictures."""
+"""Prints the results of predict and explain for pictures."""
 
 import click
 

@@ -9,6 +9,7 @@ import click
 
 from kerasfer.cli.arguments import faces_option, margin_option, separate_model
 from kerasfer.cli.picture_results import cut_front, finish
+from kerasfer.cli.scaling import address_option, parquet_option, score, workers_option
 from kerasfer.cli.shared import Command, backend_option, prepare_keras
 from kerasfer.errors import DataError
 from kerasfer.text import percent
@@ -27,14 +28,33 @@ from kerasfer.text import percent
     help="Also write the pictures with boxes, labels and bars to this folder, as "
     "<name>.annotated.png.",
 )
+@parquet_option
+@workers_option("Processes that classify pictures for --parquet, each with a core.")
+@address_option
 @backend_option
 @click.pass_context
-def predict(ctx, pictures, faces, margin, as_json, as_csv, annotate, backend):
+def predict(
+    ctx,
+    pictures,
+    faces,
+    margin,
+    as_json,
+    as_csv,
+    annotate,
+    parquet,
+    workers,
+    ray_address,
+    backend,
+):
     """Detect the faces in each PICTURE and classify their expressions.
 
     MODEL is a run folder, a .keras file, an exported model, or the name of a pretrained model (see
     kerasfer models). Without it, the default pretrained model is used. A PICTURE is a file, a
     folder or a pattern such as "party/**/*.jpg".
+
+    With --parquet any number of pictures is classified by several processes. A folder is then
+    searched with its subfolders, and a file ending in .txt is a list with a path in each line. The
+    same command continues where it was interrupted.
 
     A picture that cannot be read is reported and skipped, and the exit code is 1.
 
@@ -46,9 +66,19 @@ def predict(ctx, pictures, faces, margin, as_json, as_csv, annotate, backend):
       kerasfer predict party.jpg --annotate annotated
       kerasfer predict runs/fer2013_obsr faces/ --detector none --csv > faces.csv
       kerasfer predict model.tflite "album/**/*.jpg" --json | jq .pictures[].faces[].label
+      kerasfer predict runs/fer2013_obsr crops/ --detector none --workers 8 --parquet answers
     """
     if as_json and as_csv:
         raise click.UsageError("Choose one of --json and --csv.")
+    if parquet:
+        if as_json or as_csv or annotate:
+            raise click.UsageError("--parquet excludes --json, --csv and --annotate.")
+        run, pictures = separate_model(pictures)
+        prepare_keras(backend)
+        score(ctx, run, pictures, parquet, workers or 1, faces, margin, ray_address)
+        return
+    if workers or ray_address:
+        raise click.UsageError("--workers and --ray-address need --parquet.")
     from kerasfer.predict.outputs import OutputNames, find_pictures
 
     run, pictures = separate_model(pictures)

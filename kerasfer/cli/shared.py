@@ -1,4 +1,4 @@
-"""What the commands share: errors in one line, options, the choice of a backend, results."""
+"""Common parts of the commands: error handling, options, the choice of a backend, results."""
 
 import errno
 import logging
@@ -8,7 +8,7 @@ from typing import get_args
 
 import click
 
-from kerasfer.cli.quiet import import_quietly
+from kerasfer.cli.quiet import import_quietly, import_with_quiet_interrupts
 from kerasfer.errors import KerasferError, RecipeError, RunError
 from kerasfer.faces import DETECTORS
 from kerasfer.options import Backend
@@ -117,7 +117,7 @@ def detector_option(none=None):
     Args:
         none: what the value `none` means for the command; None if the command needs a detector.
     """
-    text = "What finds the faces: mtcnn as in the papers, or yunet, several times faster"
+    text = "Face detector: mtcnn as in the papers, or yunet, several times faster"
     return click.option(
         "--detector",
         "--faces",
@@ -150,6 +150,8 @@ def prepare_keras(backend):
             "choose another with --backend."
         )
     os.environ["KERAS_BACKEND"] = backend
+    for library in {backend, "keras"}:
+        import_with_quiet_interrupts(library)
     # TensorFlow enables oneDNN on the newest processors only. On older ones a training step of a
     # ResNet is up to five times faster with it.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

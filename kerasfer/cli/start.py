@@ -1,4 +1,4 @@
-"""Where the programs `kerasfer` and `kerasfer-train` start.
+"""The entry points of the programs `kerasfer` and `kerasfer-train`.
 
 An interrupt, or a closed standard stream, is handled before anything large is imported.
 """
@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 
 
 def main():
@@ -14,7 +15,8 @@ def main():
     open_streams()
     with quiet_interrupts():
         from kerasfer.cli.commands import main
-    main(prog_name="kerasfer")
+    with prompt_end():
+        main(prog_name="kerasfer")
 
 
 def train():
@@ -22,7 +24,8 @@ def train():
     open_streams()
     with quiet_interrupts():
         from kerasfer.cli.training import train_main
-    train_main()
+    with prompt_end():
+        train_main()
 
 
 def open_streams():
@@ -47,7 +50,9 @@ def quiet_interrupts():
         os._exit(128 + number)
 
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # A shell's background job ignores it.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    # A shell's background job ignores it.
+    if before is not signal.default_int_handler or not in_main_thread:
         yield
         return
     signal.signal(signal.SIGINT, leave)
@@ -55,3 +60,21 @@ def quiet_interrupts():
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def prompt_end():
+    """Ends the process at once after an interrupted command, which has cleaned up.
+
+    A thread of a library may still be working, such as one in which JAX compiles. It would delay
+    the end by up to minutes, or crash the process while Python frees its modules.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        if stop.code != 130:
+            raise
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(130)

@@ -1,5 +1,6 @@
 """kerasfer train, kerasfer evaluate."""
 
+import sys
 from typing import get_args
 
 import click
@@ -53,6 +54,9 @@ def train(recipe, overrides, data_dir, output_dir, backend, resume):
     if backend:
         overrides = (*overrides, f"train.backend={backend}")
     recipe = load_recipe(recipe, overrides)
+    if recipe.train.verbose:  # What follows may take minutes.
+        click.echo(f"Loading Keras and {recipe.data.name}")
+        sys.stdout.flush()
     prepare_keras(recipe.train.backend)
     from kerasfer.train import train
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 
 import click
 
@@ -96,7 +97,8 @@ def video(
     MODEL is as for kerasfer predict. Without it, the default pretrained model is used. FILE is a
     video. CAMERA is an index (0), a device (/dev/video0) or the URL of a stream (rtsp://…). Frames
     of a camera are skipped if the analysis is too slow for them. Ctrl-C stops the analysis, and
-    the results up to that point are complete.
+    the results up to that point are complete. If the analysis of a file is killed, run the same
+    command again to continue it.
 
     \b
     The output folder contains:
@@ -116,6 +118,10 @@ def video(
             f"Expected one FILE or CAMERA after the model. Received: {' '.join(sources) or 'none'}."
         )
     (source,) = sources
+    # Importing the libraries takes seconds, and loading the model takes more.
+    from kerasfer.video.writing import check_codec
+
+    check_codec(codec)
     prepare_keras(backend)
     from kerasfer.video import Detection, Frames, Output, Tracking, watch
 
@@ -124,7 +130,7 @@ def video(
         summary = watch(
             run,
             source,
-            Output(output_dir, codec, line),
+            Output(output_dir, codec, line, partial(click.echo, err=True)),
             frames=Frames(every, max_fps, seconds),
             detection=Detection(faces, min_face, margin, detect_every),
             tracking=Tracking(smoothing, remember),

@@ -1,4 +1,4 @@
-"""Random variation of training pictures, and the fixed variations averaged at test time."""
+"""Augments training pictures at random, and makes the views that are averaged at test time."""
 
 import math
 from dataclasses import dataclass
@@ -6,30 +6,32 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-ERASED_AREA = (0.02, 0.33)  # share of the picture; Zhong et al., Random Erasing, AAAI 2020
+ERASED_AREA = (0.02, 0.33)  # As a share of the picture; Zhong et al., Random Erasing, AAAI 2020.
 ERASED_ASPECT = (0.3, 1 / 0.3)
-TEN_CROP_SHARE = 0.875  # of the side, as 224 of 256
-TEN_CROP_PLACES = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5))  # x, y
+TEN_CROP_SHARE = 0.875  # Of the side, like 224 of 256.
+TEN_CROP_POSITIONS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5))  # x, y
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Varies training pictures at random.
+    """Augments training pictures at random.
 
-    Flip, crop, shift and rotation become one affine map, so each picture is resampled once, right
-    at the size that the model takes. What a map draws from outside the picture repeats its edge.
+    Flip, crop, shift and rotation are combined in one affine map, so that each picture is resampled
+    only once, directly to the input size of the model. Pixels outside of the picture repeat its
+    edge.
 
     Args:
-        flip: whether to mirror every other picture left to right.
-        crop: smallest share of the area that a random crop keeps, in (0, 1]; None for no crop.
-        shift: largest shift up, down, left or right, as a share of the side in [0, 1).
-        rotation: largest rotation to either side, in degrees in [0, 180].
-        erasing: probability in [0, 1] that a rectangle is filled with noise.
-        mixup: alpha >= 0 of the Beta distribution from which mixup draws its share, one a batch
-            (Zhang et al., ICLR 2018); 0 for no mixup.
+        flip: Whether to mirror each picture left to right with a probability of one half.
+        crop: The smallest share of the area that a random crop keeps, in (0, 1]; `None` for no
+            crop.
+        shift: The largest shift in each direction, as a share of the side in [0, 1).
+        rotation: The largest rotation in each direction, in degrees in [0, 180].
+        erasing: The probability in [0, 1] that a rectangle is filled with noise.
+        mixup: Alpha >= 0 of the beta distribution from which mixup draws the weight of each batch
+            (Zhang et al., ICLR 2018). 0 turns mixup off.
 
     Raises:
-        ValueError: a number is outside its range.
+        ValueError: If a number is outside of its range.
 
     Example:
 
@@ -53,18 +55,19 @@ class Augment:
         _check("mixup", self.mixup >= 0, "0 or larger", self.mixup)
 
     def __call__(self, pictures, size, rng, points=None):
-        """Varies uint8 pictures, each at its own draw, and brings them to `size`.
+        """Augments uint8 pictures, each in its own way, and resizes them.
 
         Args:
-            pictures: sequence of n uint8 pictures `(height, width)` or `(height, width, 3)`.
-            size: int, side of the result in pixels.
-            rng: `numpy.random.Generator`. Each kind of variation takes the same draws whether the
-                others are on or off.
-            points: float `(n, points, 2)`, landmarks of each picture in its pixels, or None.
+            pictures: Sequence of n uint8 pictures `(height, width)` or `(height, width, 3)`.
+            size: int, the side of the result in pixels.
+            rng: `numpy.random.Generator`. The random numbers of one augmentation do not depend on
+                whether the others are on.
+            points: float `(n, points, 2)`, the landmarks of each picture in its pixels, or `None`.
 
         Returns:
-            uint8 `(n, size, size)` or `(n, size, size, 3)`; with points a tuple of that and of
-            where they came to lie, as shares of the result's width and height.
+            uint8 `(n, size, size)` or `(n, size, size, 3)`. With `points`, a tuple of these
+            pictures and the new positions of the points, float32 `(n, points, 2)`, as shares of the
+            width and height of the result.
         """
         num = len(pictures)
         flips = rng.random(num) < (0.5 if self.flip else 0)
@@ -74,8 +77,8 @@ class Augment:
         angles = np.radians(rng.uniform(-1, 1, num) * self.rotation)
         erased = rng.random(num) < self.erasing
 
-        centres = corners + sides[:, None] / 2 + shifts  # (x, y) as shares of the picture
-        maps = zip(centres.tolist(), sides.tolist(), angles.tolist(), flips.tolist(), strict=True)
+        centers = corners + sides[:, None] / 2 + shifts  # (x, y) as shares of the picture
+        maps = zip(centers.tolist(), sides.tolist(), angles.tolist(), flips.tolist(), strict=True)
         maps = list(zip(pictures, maps, strict=True))
         varied = np.stack([warp(picture, size, *one) for picture, one in maps])
         for index in np.flatnonzero(erased):
@@ -89,7 +92,7 @@ class Augment:
         return varied, np.stack(moved)
 
     def mix(self, images, labels, rng):
-        """Blends each image and its label with another one of the batch (mixup).
+        """Mixes each image and its label with another one of the batch (mixup).
 
         Args:
             images: float32 `(n, ...)`.
@@ -97,7 +100,7 @@ class Augment:
             rng: `numpy.random.Generator`.
 
         Returns:
-            The blended images and labels.
+            The mixed images and labels.
         """
         if not self.mixup:
             return images, labels
@@ -106,19 +109,22 @@ class Augment:
         return tuple(share * part + (1 - share) * part[others] for part in (images, labels))
 
 
-def warp(picture, size, centre=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
-    """Takes a turned and mirrored window out of a picture, resampled once to `(size, size)`.
+def warp(picture, size, center=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
+    """Crops a rotated and mirrored window from a picture and resamples it to `(size, size)`.
 
     Args:
         picture: uint8 `(height, width)` or `(height, width, 3)`.
-        size: int, side of the result in pixels.
-        centre: the window's centre (x, y), as shares of width and height.
-        side: the window's sides, as a share of the picture's.
-        angle: how far the window is turned, in radians.
-        flip: whether to mirror the window left to right.
+        size: int, the side of the result in pixels.
+        center: The center (x, y) of the window, as shares of the width and height.
+        side: The sides of the window, as a share of those of the picture.
+        angle: The rotation of the window in radians.
+        flip: Whether to mirror the window left to right.
+
+    Returns:
+        uint8 `(size, size)` or `(size, size, 3)`.
     """
     height, width = picture.shape[:2]
-    x, y = centre[0] * width, centre[1] * height
+    x, y = center[0] * width, center[1] * height
     half_width, half_height = side * width / 2, side * height / 2
     box = (x - half_width, y - half_height, x + half_width, y + half_height)
     if angle == 0 and min(box) >= 0 and box[2] <= width and box[3] <= height:
@@ -126,7 +132,7 @@ def warp(picture, size, centre=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
         image = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box=box)
         return np.asarray(image)[:, :: -1 if flip else 1]
 
-    # An affine map does not filter: what shrinks by half or more is averaged first.
+    # An affine map does not filter, so pictures that shrink by half or more are averaged first.
     factor = round(side * min(height, width) / size)
     if factor > 1:
         picture = np.asarray(Image.fromarray(picture).reduce(factor))
@@ -138,7 +144,7 @@ def warp(picture, size, centre=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
     xx, xy, yx, yy = cos * across, -sin * down, sin * across, cos * down
     reach_x, reach_y = (abs(xx) + abs(xy)) * size / 2, (abs(yx) + abs(yy)) * size / 2
 
-    # Cut out what the window needs; indices outside the picture repeat its edge.
+    # Crop to the pixels that the window needs. Indices outside of the picture repeat its edge.
     left, top = math.floor(x - reach_x), math.floor(y - reach_y)
     columns = np.arange(left, math.ceil(x + reach_x)).clip(0, picture.shape[1] - 1)
     rows = np.arange(top, math.ceil(y + reach_y)).clip(0, picture.shape[0] - 1)
@@ -149,42 +155,49 @@ def warp(picture, size, centre=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
     return np.asarray(image)
 
 
-def follow(points, shape, centre=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
-    """Tells where points of a picture come to lie in the window that `warp` takes out of it.
+def follow(points, shape, center=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
+    """Computes the positions of points of a picture in the window that `warp` crops.
 
     Args:
         points: float `(points, 2)`, x and y in pixels of the picture.
-        shape: the picture's.
-        centre, side, angle, flip: the window, as for `warp`.
+        shape: The shape of the picture.
+        center: As for `warp`.
+        side: As for `warp`.
+        angle: As for `warp`.
+        flip: As for `warp`. The points keep their order.
 
     Returns:
-        float32 `(points, 2)`, x and y as shares of the window, in [0, 1] where they lie in it.
+        float32 `(points, 2)`, x and y as shares of the window, which are in [0, 1] for points
+        inside it.
 
-    Example: mirrored, the left eye is right.
+    Example:
 
     >>> follow(np.array([[12.0, 24.0]]), (48, 48), flip=True)
     array([[0.75, 0.5 ]], dtype=float32)
     """
     height, width = shape[:2]
     cos, sin = math.cos(angle), math.sin(angle)
-    offsets = np.asarray(points) - (centre[0] * width, centre[1] * height)
+    offsets = np.asarray(points) - (center[0] * width, center[1] * height)
     turned_back = offsets @ np.array([[cos, -sin], [sin, cos]])
     across, down = side * width * (-1 if flip else 1), side * height
-    # Which eye is the left one does not matter to a crop around it: the points keep their order.
     return (0.5 + turned_back / (across, down)).astype("float32")
 
 
 def views(images, tta):
-    """Makes the versions of a batch whose probabilities are averaged (test-time augmentation).
+    """Makes the views of a batch whose probabilities are averaged (test-time augmentation).
 
     Args:
-        images: float array `(batch, size, size, channels)`, or the inputs `pictures` and
-            `landmarks` of a model that takes both.
-        tta: `"none"`, the images alone; `"flip"`, also their mirror images; or `"ten_crop"`, the
-            four corners and the centre at 87.5 % of the side, resized back, each also mirrored.
+        images: float array `(batch, size, size, channels)`, or a dict of the inputs `pictures` and
+            `landmarks` for a model with both.
+        tta: `"none"` for the images alone, `"flip"` for the images and their mirror images, or
+            `"ten_crop"` for crops of 87.5 % of the side at the four corners and the center, resized
+            to the input size, and their mirror images.
 
     Returns:
-        A list of 1, 2 or 10 arrays of the images' shape, or of such inputs.
+        A list of 1, 2 or 10 arrays of the shape of `images`, or of such dicts.
+
+    Raises:
+        ValueError: If `tta` is unknown.
 
     Example:
 
@@ -203,21 +216,20 @@ def views(images, tta):
     if tta == "flip":
         return [images, images[:, :, ::-1]]
     if tta == "ten_crop":
-        near, middle, far = (
-            _resampling(images.shape[1], TEN_CROP_SHARE, place).astype(images.dtype)
-            for place in (0.0, 0.5, 1.0)
-        )
-        places = {0.0: near, 0.5: middle, 1.0: far}
+        at = {
+            position: _resampling(images.shape[1], TEN_CROP_SHARE, position).astype(images.dtype)
+            for position in (0.0, 0.5, 1.0)
+        }
         crops = [
-            np.einsum("yr,brcd,xc->byxd", places[y], images, places[x], optimize=True)
-            for x, y in TEN_CROP_PLACES
+            np.einsum("yr,brcd,xc->byxd", at[y], images, at[x], optimize=True)
+            for x, y in TEN_CROP_POSITIONS
         ]
         return crops + [crop[:, :, ::-1] for crop in crops]
     raise ValueError(f"`tta` must be 'none', 'flip' or 'ten_crop'. Received: tta={tta!r}.")
 
 
 def _landmarks_in_views(landmarks, tta):
-    """Landmarks (batch, points, 2), as shares of the pictures, in each of the views."""
+    """Lists the landmarks `(batch, points, 2)` in each view, as shares of its sides."""
     known = landmarks >= 0
 
     def mirrored(points):
@@ -225,7 +237,7 @@ def _landmarks_in_views(landmarks, tta):
 
     if tta == "ten_crop":
         share = TEN_CROP_SHARE
-        parts = [(landmarks - (1 - share) * np.array(xy)) / share for xy in TEN_CROP_PLACES]
+        parts = [(landmarks - (1 - share) * np.array(xy)) / share for xy in TEN_CROP_POSITIONS]
     else:
         parts = [landmarks]
     if tta != "none":
@@ -233,13 +245,13 @@ def _landmarks_in_views(landmarks, tta):
     return [np.where(known, points.clip(0, 1), -1).astype("float32") for points in parts]
 
 
-def _resampling(size, share, place):
-    """The matrix `(size, size)` that enlarges a window of one axis, bilinearly, to the full size.
+def _resampling(size, share, position):
+    """Computes the matrix `(size, size)` that enlarges a window of one axis to its full size.
 
-    The window covers `share` of the axis and lies at its beginning (`place` 0), its end (1) or
-    between.
+    The interpolation is linear. The window covers `share` of the axis and is at its start
+    (`position` 0), at its end (1) or between them.
     """
-    source = (np.arange(size) + 0.5) * share + place * (1 - share) * size - 0.5
+    source = (np.arange(size) + 0.5) * share + position * (1 - share) * size - 0.5
     distance = np.abs(source.clip(0, size - 1)[:, None] - np.arange(size))
     return np.maximum(1 - distance, 0)
 

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, which are the same on every run and every backend."""
+"""Makes batches for training and evaluation, which are the same in all runs and on all backends."""
 
 import contextlib
 from collections.abc import Mapping
@@ -28,12 +28,15 @@ class Training:
         seed: int >= 0, for the order and the augmentation.
         sample_weights: float32 `(num_classes,)`, the weight of a sample of each class; `None` for
             batches without weights.
+        multiple: The size of every batch is a multiple of this number, such as the number of
+            devices. The samples at the end of an epoch that fill no multiple are left out.
     """
 
     augment: Mapping | None = None
     shuffle: bool = True
     seed: int = 0
     sample_weights: np.ndarray | None = None
+    multiple: int = 1
 
 
 EVALUATION = Training(shuffle=False)
@@ -106,6 +109,11 @@ class Batches(keras.utils.PyDataset):
             raise ValueError(
                 f"`on_bad_image` must be 'error' or 'skip'. Received: {on_bad_image!r}."
             )
+        if batch_size % training.multiple:
+            raise ValueError(
+                f"`batch_size` must be a multiple of {training.multiple}. Received: "
+                f"batch_size={batch_size}."
+            )
         self.sample_weights = _class_weights(training.sample_weights, samples)
         self.augment = None if training.augment is None else Augment(**training.augment)
         self.bad_images = []
@@ -117,6 +125,12 @@ class Batches(keras.utils.PyDataset):
         self.shuffle = training.shuffle
         self.seed = training.seed
         self.on_bad_image = on_bad_image
+        self.used = len(samples) // training.multiple * training.multiple
+        if self.used == 0:
+            raise DataError(
+                f"Expected at least {training.multiple} pictures, one for each device. Received: "
+                f"{len(samples)}."
+            )
         self.epoch = 0
         self.error = None
         crop = None if self.augment is None else self.augment.crop or 1.0
@@ -126,7 +140,7 @@ class Batches(keras.utils.PyDataset):
         self._prefetcher = Prefetcher(self._make, workers, PREFETCHED) if workers else None
 
     def __len__(self):
-        full, rest = divmod(len(self.samples), self.batch_size)
+        full, rest = divmod(self.used, self.batch_size)
         joins = rest == 1 and self.batch_size > 1 and full > 0
         return full + (rest > 0 and not joins)
 
@@ -157,7 +171,7 @@ class Batches(keras.utils.PyDataset):
 
     def _make(self, epoch, index):
         start = index * self.batch_size
-        stop = len(self.samples) if index == len(self) - 1 else start + self.batch_size
+        stop = self.used if index == len(self) - 1 else start + self.batch_size
         chosen = self._order_of(epoch)[start:stop]
         pictures, scales = zip(*(self.decoded[sample] for sample in chosen), strict=True)
         labels = self.samples.labels[chosen]
@@ -204,7 +218,7 @@ class Batches(keras.utils.PyDataset):
 
 @contextlib.contextmanager
 def original_errors(*loaders):
-    """Raises the `DataError` of a loader in place of the error that a backend makes of it.
+    """Raises the `DataError` of a loader instead of the error of the backend.
 
     TensorFlow reports an exception of its input pipeline as an error of its own, with two
     tracebacks in its message. JAX and PyTorch raise the original.

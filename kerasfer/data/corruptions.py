@@ -1,11 +1,11 @@
-"""Degraded copies of pictures, to measure how robust a model is."""
+"""Degrades pictures, to measure the robustness of a model."""
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from kerasfer.data.augment import warp
 
-BLUR_RADIUS = 1 / 32  # of the side: 1.5 px of 48
+BLUR_RADIUS = 1 / 32  # Of the side: 1.5 px of 48.
 OCCLUDED_SIDE = 0.4
 TURN = np.radians(30)
 
@@ -17,7 +17,7 @@ def blur(picture, rng):
 
 
 def occlude(picture, rng):
-    """Covers a gray square of 0.4 of the side, at a random place within the picture."""
+    """Covers a random part of a picture with a gray square of 0.4 of the side."""
     height, width = picture.shape[:2]
     side = round(OCCLUDED_SIDE * min(height, width))
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
@@ -27,7 +27,7 @@ def occlude(picture, rng):
 
 
 def turn(picture, rng):
-    """Rotates a square picture by 30 degrees in the plane, to a random side."""
+    """Rotates a square picture by 30 degrees, in a random direction."""
     return warp(picture, picture.shape[0], angle=TURN * rng.choice([-1, 1]))
 
 

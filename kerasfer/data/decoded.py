@@ -1,4 +1,4 @@
-"""Decoded pictures of a dataset, at the size that batches need."""
+"""Decodes the pictures of a dataset at the size that batches need, and caches them."""
 
 import math
 import threading
@@ -9,7 +9,7 @@ from kerasfer.data.pictures import picture_size, resize, shrink
 
 CACHE_BYTES = 512 * 1024**2
 LARGE = 1_000_000  # Pixels.
-LOOKED_AT = 20  # Pictures whose size is read.
+LOOKED_AT = 20  # Number of pictures whose size is read.
 MARGIN = 2  # A picture is kept at twice the size of the input, so that rotated crops stay sharp.
 
 
@@ -21,10 +21,10 @@ class DecodedPictures:
     every picture once, so replacing some of them by others would not help.
 
     Args:
-        samples: `Samples`. Pictures of arrays are returned as they are.
+        samples: `Samples`. Pictures in arrays are returned unchanged.
         image_size: int, the side of the model's input in pixels.
         crop: The smallest share of a picture's area that augmentation crops, in (0, 1]; or `None`
-            without augmentation, where pictures are resized to `image_size` at once.
+            without augmentation, where pictures are resized to `image_size` directly.
         most_bytes: int, the limit of the memory for kept pictures.
 
     Example:

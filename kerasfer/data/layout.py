@@ -1,4 +1,4 @@
-"""How a prepared copy of a dataset is laid out, so that it can be loaded again."""
+"""Defines the files of a prepared copy of a dataset, so that it can be loaded again."""
 
 import os
 import re
@@ -10,10 +10,10 @@ PARTS = {"train": "train", "validation": "val", "test": "test"}
 
 
 class FolderLayout:
-    """Lays a prepared copy out as class folders, which the dataset `folder` reads.
+    """Arranges a prepared copy in class folders, which the dataset `folder` loads.
 
     This suits every dataset whose subjects are unknown. A dataset that needs something else
-    derives from this class and hands its layout to `Samples`, as CK+ does.
+    derives from this class and passes its layout to `Samples`, as CK+ does.
 
     Attributes:
         needs_all_pictures: Whether the copy is incomplete when pictures without a face are skipped.
@@ -46,7 +46,7 @@ class FolderLayout:
         return self.paths(samples)
 
     def copy_labels(self, samples, output_dir):
-        """Copies the files besides the pictures that the loader of the copy needs."""
+        """Copies the other files that are needed to load the copy."""
 
     def how_to_train(self, output_dir):
         """Returns the options of `kerasfer train` that load the copy."""

@@ -1,4 +1,4 @@
-"""Finding picture files and class folders, and keeping account of what is skipped."""
+"""Finds picture files and class folders, and counts skipped files."""
 
 import os
 from pathlib import Path
@@ -98,7 +98,7 @@ def describe_skipped(skipped):
 
 
 def is_clutter(name):
-    """Tells whether a file or folder is hidden, or made by a file manager or an archive."""
+    """Returns whether a file or folder is hidden, or made by a file manager or an archive."""
     return name.startswith((".", "__")) or name.lower() in (*CLUTTER_FOLDERS, *CLUTTER_FILES)
 
 

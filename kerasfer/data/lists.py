@@ -88,7 +88,7 @@ SOURCE = "https://github.com/kaiwang960112/Challenge-condition-FER-dataset"
 
 @dataclass(frozen=True)
 class PictureList:
-    """Holds one list as it was read.
+    """Holds the content of one list.
 
     Args:
         dataset: The dataset whose test pictures it names.

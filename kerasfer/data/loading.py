@@ -1,4 +1,4 @@
-"""Loads a dataset by name, and the folds that a recipe asks for."""
+"""Loads a dataset by name, and the folds of a recipe."""
 
 import inspect
 import os
@@ -39,12 +39,12 @@ def load_dataset(name, data_dir=None, **options):
             f"{did_you_mean(name, DATASETS)}"
         )
     load = function_of(DATASETS[name])
-    taken = [option for option in inspect.signature(load).parameters if option != "data_dir"]
+    known = [option for option in inspect.signature(load).parameters if option != "data_dir"]
     for option in options:
-        if option not in taken:
+        if option not in known:
             raise RecipeError(
-                f"The dataset {name} takes no option {option!r}. "
-                f"It takes: {', '.join(taken) or 'none'}."
+                f"The dataset {name} has no option {option!r}. "
+                f"Its options are: {', '.join(known) or 'none'}."
             )
     return load(data_folder(data_dir), **options)
 
@@ -67,13 +67,35 @@ def data_folder(data_dir=None):
 
 
 def load_fold(data, seed, data_dir):
-    """Reads what a recipe's `data` section names: one `Fold`, of several the one it names."""
+    """Loads the `Fold` of a recipe's `data` section.
+
+    Args:
+        data: The recipe's `data` section.
+        seed: The seed of the split.
+        data_dir: As for `load_dataset`.
+
+    Returns:
+        The `Fold` with the number `data.fold`, or the first one.
+    """
     folds = load_folds(data, seed, data_dir)
     return folds[data.fold or 0]
 
 
 def load_folds(data, seed, data_dir):
-    """Reads what a recipe's `data` section names, as the list of all folds of its protocol."""
+    """Loads all folds of a recipe's `data` section.
+
+    Args:
+        data: The recipe's `data` section.
+        seed: The seed of the split.
+        data_dir: As for `load_dataset`.
+
+    Returns:
+        A list of `kerasfer.data.protocols.Fold`.
+
+    Raises:
+        RecipeError: If `data.fold` is set and the protocol has no folds.
+        DataError: If the dataset is missing, incomplete or unreadable.
+    """
     own = set(options_of(DATASETS[data.name]).model_fields)
     samples = load_dataset(data.name, data_dir, **data.model_dump(include=own, exclude_none=True))
     if data.landmarks is not None:
@@ -87,7 +109,7 @@ def load_folds(data, seed, data_dir):
     )
     if data.fold is not None and len(folds) == 1:
         raise RecipeError(
-            f"data.fold needs data.protocol=subjects, the only one with folds. Received: "
+            "data.fold requires data.protocol=subjects, the only protocol with folds. Received: "
             f"fold={data.fold}, with the protocol {folds[0].protocol} of {data.name}."
         )
     return folds

@@ -1,7 +1,7 @@
-"""What a recipe may set of each dataset.
+"""Defines the options of each dataset in a recipe.
 
 A field that is `None` leaves the choice to the dataset's `load` function, whose argument has the
-same name. The classes stand apart from the functions, since recipes are checked without importing
+same name. The classes are separate from the functions so that recipes are checked without importing
 NumPy.
 """
 

@@ -1,4 +1,4 @@
-"""Names and files of hundreds of thousands of pictures, held in a few megabytes."""
+"""Stores the names of hundreds of thousands of picture files in a few megabytes."""
 
 import os
 from collections.abc import Sequence
@@ -9,10 +9,12 @@ import numpy as np
 
 
 class Names(Sequence):
-    """Holds many strings in one array: 287,651 of 64 letters take 18 MB, as a list 35 MB.
+    """Stores many strings in one array.
+
+    287,651 strings of 64 letters take 18 MB, instead of 35 MB as a list.
 
     Args:
-        names: the strings.
+        names: The strings.
 
     Example:
 
@@ -39,11 +41,11 @@ class Names(Sequence):
 
 @dataclass(frozen=True)
 class FaceInPicture:
-    """Points to a face in a picture file.
+    """Names a face in a picture file.
 
     Args:
-        path: the picture file.
-        box: left, top, width and height in pixels; what lies outside the picture is cut off.
+        path: The picture file.
+        box: Left, top, width and height of the face in pixels. The box is clipped to the picture.
     """
 
     path: Path
@@ -54,16 +56,19 @@ class FaceInPicture:
 
 
 class PictureFiles(Sequence):
-    """Lists picture files below one folder; none is opened before it is needed.
+    """Lists picture files below one folder, without opening them.
 
-    Each item is a `Path`, or with boxes a `FaceInPicture`; `kerasfer.data.pictures.read_picture`
-    decodes both.
+    Each item is a `Path`, or a `FaceInPicture` if there are boxes.
+    `kerasfer.data.pictures.read_picture` decodes both.
 
     Args:
-        folder: the folder.
-        names: paths of the files relative to it.
-        boxes: int `(n, 4)`, left, top, width and height of the face in each; None for the whole
+        folder: The folder.
+        names: The paths of the files relative to the folder.
+        boxes: int `(n, 4)`, left, top, width and height of the face in each file; `None` for whole
             pictures.
+
+    Raises:
+        ValueError: If `boxes` has another shape.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Decoding picture files to uint8 RGB, and resizing pictures."""
+"""Decodes picture files to uint8 RGB, and resizes pictures."""
 
 import os
 import stat
@@ -68,9 +68,9 @@ def read_picture(path, remedy=REMEDY, *, shortest=None):
     Args:
         path: The picture file, or a `FaceInPicture`, of which only the box is returned.
         remedy: The advice at the end of an error message.
-        shortest: int. A picture whose shorter side is at least twice as long is shrunk until this
-            is its length, which for JPEG saves most of the decoding. `None` keeps every picture
-            as it is.
+        shortest: int. A picture with a shorter side of at least twice this length is shrunk until
+            its shorter side has this length, which saves most of the decoding of a JPEG file. With
+            `None` no picture is shrunk.
 
     Raises:
         DataError: If the file is not a regular file, is not a picture of one of `FORMATS`, is

@@ -1,4 +1,4 @@
-"""Prepares items in threads, ahead of the time when they are needed."""
+"""Prepares batches in threads before they are needed."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ class Prefetcher:
 
     Args:
         make: A function `(epoch, index) -> batch`, which gives the same batch whenever it is
-            called. What was prepared for an abandoned pass can therefore be dropped.
+            called. Batches that were prepared for an abandoned pass can therefore be dropped.
         workers: int >= 1, the number of threads.
         depth: int >= 1, the number of batches to prepare ahead.
     """

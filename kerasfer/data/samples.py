@@ -13,7 +13,7 @@ from kerasfer.options import Split
 from kerasfer.text import printable
 
 SPLITS = get_args(Split)
-WHOLE = "whole"  # Stands for the split of a dataset that has no splits.
+WHOLE = "whole"  # Represents the split of a dataset without splits.
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Samples:
             unknown; see `kerasfer.data.landmarks`.
         source: Where the pictures come from, with the options that select them, such as
             `"/data/ferplus, labels=majority"`. Two datasets are the same only if their `name` and
-            `source` are equal; see `same_dataset`.
+            `source` are equal.
         drawn_splits: The splits that were drawn at random, because the folder does not have them.
         notes: Lines for the user about what was skipped or assumed when the dataset was loaded.
         layout: How `kerasfer data prepare` lays out a copy of the dataset.
@@ -134,25 +134,8 @@ class Samples:
         )
 
 
-def same_dataset(one, other):
-    """Tells whether two `Samples` are parts of the same dataset.
-
-    Args:
-        one: `Samples`.
-        other: `Samples`.
-
-    Example:
-
-    >>> from kerasfer.data import load_dataset
-    >>> samples = load_dataset("synthetic", num_samples=20)
-    >>> same_dataset(samples.take([0, 1]), samples.take([5]))
-    True
-    """
-    return (one.name, one.source) == (other.name, other.source)
-
-
 def source_of(place, **options):
-    """Describes where samples come from: a place, and the options that are set.
+    """Describes the source of samples: a location, and the options that are set.
 
     Example:
 
@@ -168,7 +151,7 @@ def source_of(place, **options):
 
 
 def _printable_ids(names):
-    """Makes names encodable as UTF-8, and keeps those apart that become equal by this."""
+    """Makes names encodable as UTF-8, and numbers those that become equal."""
     ids, taken = [], set(names)
     for name in names:
         shown = name if isinstance(name, str) and name.isascii() else printable(name)

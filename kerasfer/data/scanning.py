@@ -1,4 +1,4 @@
-"""Decodes every picture of a dataset once, in threads, and keeps only what is computed from it."""
+"""Applies functions to every picture of a dataset, which are decoded in threads."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +47,22 @@ def scan(samples, function, *, shortest=None, workers=None, progress=None):
                 if progress is not None and (done % STEP == 0 or done == stop):
                     progress(done)
                 yield result
+
+
+def check_readable(samples, workers=None):
+    """Decodes every picture file once.
+
+    Args:
+        samples: `Samples`.
+        workers: As for `scan`.
+
+    Raises:
+        DataError: If a picture cannot be read.
+    """
+    if not isinstance(samples.pictures, np.ndarray):
+        for error in scan(samples, lambda picture: None, workers=workers):
+            if error is not None:
+                raise error
 
 
 def leave_out_bad_pictures(samples, workers=1):

@@ -1,4 +1,4 @@
-"""Text files of datasets, such as CSV tables and lists, in whatever encoding they were saved."""
+"""Reads the text files of datasets, such as CSV tables and lists, in several encodings."""
 
 import codecs
 import contextlib
@@ -124,7 +124,7 @@ def _field(row, place):
 
 @contextlib.contextmanager
 def _one_line_errors(path, remedy):
-    """Turns the errors of reading a text file into a `DataError` of one line."""
+    """Converts errors of reading a text file to a `DataError` of one line."""
     try:
         yield
     except (OSError, ValueError, csv.Error, MemoryError) as error:

@@ -2,7 +2,7 @@
 
 
 def __getattr__(name):
-    # `evaluate` needs Keras; the metrics, which reports and tables use, do not.
+    # `evaluate` imports Keras. Reports and tables use only the metrics, which do not.
     if name == "evaluate":
         from kerasfer.evaluate.evaluation import evaluate
 

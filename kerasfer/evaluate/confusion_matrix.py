@@ -1,4 +1,4 @@
-"""The figure of a confusion matrix."""
+"""Draws confusion matrices."""
 
 import matplotlib
 import numpy as np
@@ -6,11 +6,11 @@ from matplotlib.figure import Figure
 
 from kerasfer.plotting import BLUE, INK, ORANGE, save, style, warn_about_missing_characters
 
-SMALLEST = 4.4  # Inches: the title needs as much.
+SMALLEST = 4.4  # Inches, the width of the title.
 
 
 def plot_confusion_matrix(metrics, path):
-    """Draws which classes were predicted for each true class, in percent and in counts.
+    """Draws a confusion matrix in percent and in counts.
 
     Correct predictions are blue and errors orange. The larger the share of the row, the darker the
     cell.
@@ -32,7 +32,7 @@ def plot_confusion_matrix(metrics, path):
 
 
 def draw_confusion_matrix(axes, metrics):
-    """Draws what `plot_confusion_matrix` does onto the axes of a figure, inside a `style`."""
+    """Draws a confusion matrix as in `plot_confusion_matrix` onto axes, inside a `style`."""
     names, counts = metrics["class_names"], np.array(metrics["confusion_matrix"])
     warn_about_missing_characters(names)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -49,7 +49,7 @@ def draw_confusion_matrix(axes, metrics):
     axes.set_xticks(ticks, names, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, [f"{n}  ({c:,})" for n, c in zip(names, counts.sum(1), strict=True)])
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-        label.set_parse_math(False)  # A "$" in a folder's name is a "$".
+        label.set_parse_math(False)  # A "$" in a class name begins no formula.
     axes.set(xlabel="predicted", ylabel="true (pictures)", title=_title(metrics))
     axes.grid(False)
     axes.set_xticks(np.arange(0.5, len(names) - 1), minor=True)

@@ -32,13 +32,13 @@ def find_duplicates(recipe, samples, data_dir=None, required=False):
     """Finds the pictures that a run was trained on, by comparing all pixels.
 
     Args:
-        recipe: The recipe of the run, or None where it is unknown.
+        recipe: The recipe of the run, or None if it is unknown.
         samples: `Samples` that the run's model is evaluated on.
         data_dir: The folder of the datasets.
         required: Whether it is an error that the training pictures are not available.
 
     Returns:
-        bool `(len(samples),)`, or None where the training pictures are not available.
+        bool `(len(samples),)`, or None if the training pictures are not available.
 
     Raises:
         RunError: If the recipe is required and unknown.

@@ -13,17 +13,17 @@ from kerasfer.models.loading import check_landmarks, load_model, picture_input, 
 from kerasfer.runs.finding import find_run
 from kerasfer.runs.folder import RunFolder
 
-# Keys of a recipe that are about training only.
+# Keys of a recipe that affect only training.
 _TRAINING_KEYS = ("augment", "batch_size", "class_weights", "image_size", "limit")
 
 
 @dataclass(frozen=True, eq=False)
 class RunEvaluation:
-    """The evaluation of a run's model, and where its files belong.
+    """The evaluation of the model of a run, and the location of its files.
 
     Args:
         result: The `Evaluation`.
-        name: What the files are called.
+        name: The name of the files, without suffix.
         folder: The `RunFolder`, or None for a model without a run.
     """
 
@@ -110,7 +110,7 @@ def evaluate_run(
             entry `list` of the result says how well both fit.
         duplicates: Whether to compute the accuracy also without the pictures that are in the run's
             training set too, pixel by pixel, for which all training pictures are decoded. None to
-            do so where the training data is found.
+            do so if the training data is found.
         overrides: Changes of the run's recipe, `"data.path=…"` or `"evaluate.tta=flip"`.
 
     Returns:

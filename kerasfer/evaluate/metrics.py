@@ -1,8 +1,8 @@
-"""Scores of predicted probabilities for one split, and the summary of several folds.
+"""Computes metrics of predicted probabilities, and summarizes several folds.
 
-All scores are derived from the confusion matrix, with the definitions of scikit-learn, so that the
-scores of one test split and those of pooled folds are the same function of the same kind of table.
-Values are fractions in [0, 1] and plain Python types, which JSON can hold.
+All metrics are derived from the confusion matrix, with the definitions of scikit-learn, so they are
+defined in the same way for one test split and for pooled folds. Values are fractions in [0, 1] and
+plain Python types that can be written as JSON.
 """
 
 import math
@@ -40,8 +40,8 @@ def classification_metrics(
         split: What was evaluated, such as `"test"`.
         protocol: How the data were split: `"official"`, `"subjects"` or `"frames"`.
         leaking: Whether that protocol has frames of one sequence in both training and test.
-        duplicates: bool `(n,)`, which of the pictures are in the training set too, or None where
-            this is unknown.
+        duplicates: bool `(n,)`, which of the pictures are in the training set too, or None if this
+            is unknown.
 
     Returns:
         The dict of `metrics.json`. `accuracy_interval` is the 95 % Wilson interval. The rows of
@@ -161,7 +161,7 @@ def summarize_folds(folds):
 
 
 def _rate(hits, count):
-    """Describes the accuracy of `hits` among `count` pictures, of which there may be none."""
+    """Describes the accuracy of `hits` among `count` pictures, where `count` may be 0."""
     return {
         "num_samples": count,
         "accuracy": hits / count if count else None,

@@ -1,4 +1,4 @@
-"""Predicts the classes of samples and scores them: what training and `evaluate` share."""
+"""Predicts the classes of samples and computes their metrics, for training and `evaluate`."""
 
 from dataclasses import dataclass, replace
 
@@ -57,8 +57,8 @@ def evaluate_batches(model, batches, fold, *, split="test", tta="none", duplicat
         fold: The `kerasfer.data.protocols.Fold` that the part belongs to.
         split: The name of the part.
         tta: Test-time views, `"none"`, `"flip"` or `"ten_crop"`.
-        duplicates: bool `(n,)`, which of the pictures are in the training set too, or None where
-            this is unknown.
+        duplicates: bool `(n,)`, which of the pictures are in the training set too, or None if this
+            is unknown.
 
     Returns:
         An `Evaluation`.

@@ -18,14 +18,14 @@ from kerasfer.recipe.differences import differences
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Pictures of a dataset, and what has to be known of them.
+    """The pictures to evaluate, and a description of them.
 
     Args:
         fold: The `Fold` that they belong to.
         split: The part of it, one of `SPLITS` or `WHOLE`.
-        samples: The pictures themselves.
+        samples: The `Samples`.
         label: A name for files. Different data have different labels.
-        facts: What the result says about its data.
+        facts: A description of the data for the result.
     """
 
     fold: Fold
@@ -57,7 +57,7 @@ def select(trained, recipe, dataset=None, data_dir=None, split=None):
     """Selects the pictures to evaluate.
 
     Args:
-        trained: The recipe that the model was trained with, or None where it is unknown.
+        trained: The recipe that the model was trained with, or None if it is unknown.
         recipe: The same recipe with the changes for this evaluation, or None.
         dataset: A key of `DATASETS`, or a folder of pictures; None for the recipe's own data.
         data_dir: The folder of the datasets.

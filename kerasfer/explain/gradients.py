@@ -188,7 +188,7 @@ def _is_map(shape):
 
 
 def _is_pooled_away(layer):
-    """Whether a layer is a nested model whose output is (batch, 1, 1, channels)."""
+    """Returns whether a layer is a nested model with the output shape (batch, 1, 1, channels)."""
     return isinstance(layer, keras.Model) and any(
         tuple(tensor.shape[1:3]) == (1, 1) and len(tensor.shape) == 4 for tensor in layer.outputs
     )

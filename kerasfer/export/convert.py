@@ -14,18 +14,14 @@ import keras
 import numpy as np
 
 from kerasfer import layers  # noqa: F401  registers the layers of saved models
-from kerasfer.data.batches import Batches
-from kerasfer.data.loading import load_fold
-from kerasfer.data.samples import limit
 from kerasfer.errors import KerasferError, RunError
 from kerasfer.export.formats import FORMATS
+from kerasfer.export.half import compare_in_half
 from kerasfer.export.job import Job
+from kerasfer.export.pictures import NUM_REPRESENTATIVE, gather
 from kerasfer.export.rebuild import is_half, rebuild
-from kerasfer.models.loading import with_classes_of
-from kerasfer.runs.finding import find_run
 
-NUM_PICTURES = 1000  # for the comparison
-NUM_REPRESENTATIVE = 200  # for the ranges of activations
+NUM_IN_HALF = 200  # pictures that are predicted in half precision
 
 
 def convert(folder):
@@ -39,7 +35,7 @@ def convert(folder):
             f"Expected one name for each of the {model.output_shape[-1]} classes. Received: "
             f"{', '.join(class_names)}."
         )
-    described = _write_pictures(job, folder, model) if job.run else "the given pictures"
+    described, note = _write_pictures(job, folder, model, class_names)
     pictures = np.load(folder / "pictures.npy")
     if pictures.shape[1:] != model.input_shape[1:]:
         raise RunError(
@@ -47,24 +43,35 @@ def convert(folder):
             f"Received: {pictures.shape}."
         )
     in_float32 = rebuild(model)
-    np.save(folder / "reference.npy", _predict(in_float32, pictures))
+    reference = _predict(in_float32, pictures)
+    _check_probabilities(reference)
+    np.save(folder / "reference.npy", reference)
     if is_half(model):
         np.save(folder / "as_trained.npy", _predict(model, pictures))
     format = FORMATS[job.format]
-    size = model.input_shape[1]
-    is_picture = model.input_shape[1:] == (size, size, 3)
+    is_picture = _takes_pictures(model)
     metadata = {
         "name": job.name,
         "class_names": class_names,
-        "image_size": size if is_picture else None,
+        "image_size": model.input_shape[1] if is_picture else None,
         "quantize": job.quantize,
     }
     if is_picture:
         _write_files(folder, pictures[:32])
     ready = rebuild(model, format.method) if format.method else in_float32
+    facts = {}
+    if format.method:  # the formats of phones, browsers and accelerators
+        targets = np.load(folder / "targets.npy") if (folder / "targets.npy").exists() else None
+        few = slice(NUM_IN_HALF)
+        facts["half_precision"] = compare_in_half(
+            ready, pictures[few], reference[few], None if targets is None else targets[few]
+        )
+        metadata["half_precision"] = {
+            dtype: found["mismatch"] is None for dtype, found in facts["half_precision"].items()
+        }
     representative = folder / "representative.npy"
     inputs = np.load(representative) if representative.exists() else pictures
-    facts = format.load_writer()(
+    facts |= format.load_writer()(
         ready,
         folder / f"exported{format.suffix}",
         metadata,
@@ -74,7 +81,8 @@ def convert(folder):
     versions = {name: sys.modules[name].__version__ for name in ("keras", "tensorflow")}
     if "tf2onnx" in sys.modules:
         versions["tf2onnx"] = sys.modules["tf2onnx"].__version__
-    converted = {"pictures": described, **facts, "metadata": metadata, "versions": versions}
+    converted = {"pictures": described, "note": note, **facts}
+    converted |= {"metadata": metadata, "versions": versions}
     (folder / "converted.json").write_text(json.dumps(converted), encoding="utf-8")
 
 
@@ -98,29 +106,38 @@ def _load(path):
     return model
 
 
-def _write_pictures(job, folder, model):
-    """Writes pictures of the run's validation split, and for int8 of its training split.
-
-    Returns:
-        Which pictures they are.
-    """
-    _, recipe = find_run(job.run)
-    fold = load_fold(recipe.data, recipe.train.seed, job.data_dir)
-
-    def read(samples, most):
-        samples = limit(with_classes_of(model, samples), most, seed=0)
-        batches = Batches(
-            samples, model.input_shape[1], 64, on_bad_image=recipe.data.on_bad_image, workers=0
+def _write_pictures(job, folder, model, class_names):
+    """Writes the pictures that the job names; returns which they are, and a note or `None`."""
+    if not (job.run or job.pictures):
+        return "the given pictures", None
+    if not _takes_pictures(model):
+        raise RunError(
+            "Expected a model whose input are square RGB pictures. Received: "
+            f"{tuple(model.input_shape)}. For this model use "
+            "kerasfer.export.export(model, path, format, pictures=...) in Python."
         )
-        parts = [batches[index] for index in range(len(batches))]
-        return batches.samples.targets, np.concatenate([images for images, _ in parts])
+    gathered = gather(job, model, class_names)
+    np.save(folder / "pictures.npy", gathered.pictures)
+    if gathered.representative is not gathered.pictures:
+        np.save(folder / "representative.npy", gathered.representative)
+    if gathered.targets is not None:
+        np.save(folder / "targets.npy", gathered.targets)
+    return gathered.described, gathered.note
 
-    targets, pictures = read(fold.validation, NUM_PICTURES)
-    np.save(folder / "pictures.npy", pictures)
-    np.save(folder / "targets.npy", targets)
-    if job.quantize == "int8":
-        np.save(folder / "representative.npy", read(fold.train, NUM_REPRESENTATIVE)[1])
-    return f"{fold.validation.name}, validation split"
+
+def _takes_pictures(model):
+    size = model.input_shape[1]
+    return model.input_shape[1:] == (size, size, 3)
+
+
+def _check_probabilities(values):
+    """Raises a `RunError` for logits, which would be exported under the name of probabilities."""
+    if not ((values >= 0).all() and (np.abs(values.sum(axis=-1) - 1) < 0.01).all()):
+        raise RunError(
+            "Expected a model that returns probabilities, which are not negative and have the sum "
+            f"1. Received: values from {values.min():.3g} to {values.max():.3g}. If these are "
+            "logits, export keras.Sequential([model, keras.layers.Softmax()])."
+        )
 
 
 def _predict(model, pictures):

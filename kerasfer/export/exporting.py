@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from kerasfer import __version__
-from kerasfer.errors import RecipeError, RunError
+from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.export.formats import FORMATS, QUANTIZATIONS
-from kerasfer.export.job import Job
+from kerasfer.export.job import DRAWN, Job
 from kerasfer.export.parity import MOST_DIFFERENCE, compare, find_mismatch
 from kerasfer.export.processes import convert, measure
-from kerasfer.files import write_json
+from kerasfer.faces.onnx_sessions import usable_cores
+from kerasfer.files import is_abandoned, one_at_a_time, only_writer, write_json
+from kerasfer.models.pretrained import PRETRAINED, pretrained_path
 from kerasfer.runs.finding import find_run
 from kerasfer.runs.folder import RunFolder
 
 REPORT = "export_report.json"
+_WORK = ".export-"  # The beginning of the names of work folders.
 
 
 def export_run(
@@ -29,21 +32,30 @@ def export_run(
     *,
     output_dir="saved_models",
     data_dir=None,
+    pictures=None,
     allow_mismatch=False,
 ):
     """Exports the model of a run, and compares the export with it on the run's validation pictures.
+
+    If the dataset of the run is missing, other pictures are used: those of a folder, or as the last
+    resort drawn faces. For `"int8"`, drawn faces must be asked for, because their ranges may not
+    fit photographs.
 
     The export becomes `output_dir/<name>/<version>/`, a SavedModel as TF Serving expects it, or
     `output_dir/<name>/<name>.tflite` or `.onnx`, with `-<quantize>` after the name if it is
     quantized. A SavedModel becomes the next version. Other files are never overwritten.
 
     Args:
-        run: A run folder, or the `model.keras` in it.
+        run: A run folder, or the `model.keras` in it. With `pictures`, also any other
+            `.keras` file of a model for pictures, or the name of a pretrained model.
         format: `"saved_model"`, `"tflite"` or `"onnx"`.
-        quantize: For TFLite: `"none"`, `"float16"`, `"dynamic"` or `"int8"`. The ranges for
-            `"int8"` come from the run's training pictures.
+        quantize: For TFLite `"none"`, `"float16"`, `"dynamic"` or `"int8"`, and for ONNX `"none"`,
+            `"float16"` or `"int8"`. The ranges for `"int8"` come from the run's training pictures.
         output_dir: Folder of the exports.
         data_dir: Folder of the datasets. Defaults to `$KERASFER_DATA`, then `data`.
+        pictures: A folder of face crops like those that the model was trained on, or `"drawn"` for
+            drawn faces. Of a folder with a subfolder per class, the accuracy is reported. For
+            `"int8"`, every second picture sets the ranges, and the others are compared.
         allow_mismatch: Whether to keep an export that disagrees with the model.
 
     Returns:
@@ -52,7 +64,7 @@ def export_run(
     Raises:
         RecipeError: If the format or the quantization is unknown or unsupported.
         RunError: If there is no model, the conversion fails, the file exists, or it disagrees.
-        DataError: If the dataset of the run is missing.
+        DataError: If the dataset of the run is missing for `"int8"`, or `pictures` has none.
 
     Example:
 
@@ -62,12 +74,15 @@ def export_run(
     ```
     """
     _check(format, quantize)
-    model, name = _find(Path(run))
+    model, name = _find(run, pictures)
     path = Path(output_dir) / name
     if format != "saved_model":
         suffix = FORMATS[format].suffix
         path = path / f"{name}{'' if quantize == 'none' else f'-{quantize}'}{suffix}"
-    job = Job(format, quantize, str(model), name, run=str(run), data_dir=data_dir)
+    given = None if pictures is None else str(pictures)
+    if given not in (None, DRAWN) and not Path(given).is_dir():
+        raise DataError(f"Expected a folder of pictures, or {DRAWN!r}. Received: {given}.")
+    job = Job(format, quantize, str(model), name, str(run), given, data_dir)
     with _work_folder(job, path) as work:
         return _export(job, work, path, str(run), allow_mismatch)
 
@@ -147,16 +162,24 @@ def _check(format, quantize):
         )
 
 
-def _find(run):
-    """Returns a run's model and its name, without Keras, whose import takes seconds."""
+def _find(run, pictures):
+    """Returns a model and its name, without Keras, whose import takes seconds."""
+    if pictures is not None and str(run) in PRETRAINED:
+        return pretrained_path(str(run)), str(run)
+    run = Path(run)
+    if pictures is not None and run.is_file() and run.suffix == ".keras":
+        recipe = find_run(run).recipe
+        if recipe is None:
+            return run, run.stem
     if not run.exists():
         raise RunError(f"Expected a run folder. Received: {run}, which does not exist.")
     folder = RunFolder(run if run.is_dir() else run.parent)
     if not folder.exists or (run.is_file() and run != folder.model):
         raise RunError(
             "Expected a run folder with a recipe and a model, because the export is compared with "
-            f"the model on the run's validation pictures. Received: {run}. For any other model use "
-            "kerasfer.export.export(model, path, format, pictures=...) in Python."
+            f"the model on the run's validation pictures. Received: {run}. For any other model add "
+            "--pictures, or use kerasfer.export.export(model, path, format, pictures=...) in "
+            "Python."
         )
     found = find_run(run)
     # Folds are separate models. As versions of one name, a server would replace one by another.
@@ -174,7 +197,14 @@ def _work_folder(job, path):
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as work:
+        with contextlib.ExitStack() as stack:
+            # Another export must not see a work folder that is not locked yet.
+            with one_at_a_time(folder):
+                for left in folder.glob(f"{_WORK}*"):  # A killed export leaves pictures there.
+                    if is_abandoned(left):
+                        shutil.rmtree(left, ignore_errors=True)
+                work = stack.enter_context(tempfile.TemporaryDirectory(prefix=_WORK, dir=folder))
+                stack.enter_context(only_writer(work))
             yield Path(work)
     finally:
         for parent in made:  # those that stayed empty
@@ -186,6 +216,8 @@ def _export(job, work, path, source, allow_mismatch):
     print(f"{'model':<14}{source}", flush=True)
     converted = convert(job, work)
     print(f"{'converted':<14}{job.format}, compared on {converted['pictures']}", flush=True)
+    if converted.get("note"):
+        print(f"{'note':<14}{converted['note']}", flush=True)
     exported = work / f"exported{FORMATS[job.format].suffix}"
     measured = measure(job.format, exported, work)
     report = {"source": source, **_report(job, converted, measured, exported, work)}
@@ -220,12 +252,14 @@ def _report(job, converted, measured, exported, work):
         **compared,
         "mismatch": mismatch,
         "size_bytes": _size(exported),
+        "load_ms": measured["load_ms"],
+        "memory_bytes": measured["memory_bytes"],
         "latency_ms": measured["latency"],
         "class_names": metadata["class_names"],
         "image_size": metadata["image_size"],
         **converted,
         "versions": {"kerasfer": __version__, **converted["versions"], **measured["versions"]},
-        "device": f"CPU, {os.cpu_count()} cores",
+        "device": f"CPU, {usable_cores()} cores",
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

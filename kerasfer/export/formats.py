@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from importlib import import_module
 
+from kerasfer.faces.onnx_sessions import usable_cores
+
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+
+ONE_AND_ALL = tuple(sorted({1, usable_cores()}))
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,13 @@ class Format:
 FORMATS = {
     "saved_model": Format("kerasfer.export.saved_model:write_saved_model"),
     "tflite": Format(
-        "kerasfer.export.tflite_file:write_tflite", ".tflite", "matmul", (1, 4), QUANTIZATIONS
+        "kerasfer.export.tflite_file:write_tflite", ".tflite", "matmul", ONE_AND_ALL, QUANTIZATIONS
     ),
-    "onnx": Format("kerasfer.export.onnx_file:write_onnx", ".onnx", "matmul", (1, 4)),
+    "onnx": Format(
+        "kerasfer.export.onnx_file:write_onnx",
+        ".onnx",
+        "matmul",
+        ONE_AND_ALL,
+        ("none", "float16", "int8"),
+    ),
 }

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FILE_NAME = "job.json"
+DRAWN = "drawn"  # Instead of a folder of pictures.
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,9 @@ class Job:
         quantize: One of the format's quantizations.
         model: Path of the `.keras` file.
         name: Name of the exported model.
-        run: Run folder whose validation pictures the export is compared on, or `None` where the
-            pictures are given as `pictures.npy`.
+        run: Run folder whose validation pictures the export is compared on, or `None`.
+        pictures: Folder of pictures that the export is compared on instead, or `"drawn"` for drawn
+            faces. If `run` is `None` too, the pictures are given as `pictures.npy`.
         data_dir: Folder of the datasets, or `None` for the default.
         class_names: Names of the classes, or `None` for those that the model stores.
     """
@@ -27,6 +29,7 @@ class Job:
     model: str
     name: str
     run: str | None = None
+    pictures: str | None = None
     data_dir: str | None = None
     class_names: tuple[str, ...] | None = None
 

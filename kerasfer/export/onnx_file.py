@@ -4,6 +4,7 @@ import json
 
 import keras
 
+from kerasfer.export.onnx_quantize import quantize_int8, store_float16
 from kerasfer.predict.runtimes import METADATA
 
 OPSET = 18
@@ -18,7 +19,9 @@ def write_onnx(model, path, metadata, quantize="none", representative=None):
         path: The file, ending in `.onnx`.
         metadata: JSON-serializable dict, stored in the model's properties as `kerasfer.json`. The
             property `class_names` has the names of the classes.
-        quantize, representative: Unused, since only TFLite supports quantization.
+        quantize: `"none"`; `"float16"` stores weights in two bytes; `"int8"` computes convolutions
+            with integers.
+        representative: For `"int8"`: float32 `(n, ...)`, inputs from the training data.
 
     Returns:
         A dict for the report.
@@ -34,13 +37,20 @@ def write_onnx(model, path, metadata, quantize="none", representative=None):
     _replace_boolean_identities(written.graph, onnx)
     (answer,) = written.graph.output
     _rename(written.graph, answer.name, "probabilities")
+    _name_batch(written.graph)
+    facts = {"batch": "any"}
+    if quantize == "float16":
+        written = store_float16(written)
+    elif quantize == "int8":
+        written, quantized = quantize_int8(written, representative)
+        facts |= quantized
     onnx.helper.set_model_props(
         written,
         {METADATA: json.dumps(metadata), "class_names": json.dumps(metadata["class_names"])},
     )
     onnx.save(written, path)
     opset = next(entry.version for entry in written.opset_import if entry.domain == "")
-    return {"batch": "any", "opset": opset}
+    return {**facts, "opset": opset}
 
 
 def _replace_boolean_identities(graph, onnx):
@@ -67,3 +77,14 @@ def _rename(graph, old, new):
                 if name == old:
                     names[index] = new
     graph.output[0].name = new
+
+
+def _name_batch(graph):
+    """Calls the batch axis `batch` instead of tf2onnx's `unk__` and a number."""
+    (source,) = graph.input
+    old = source.type.tensor_type.shape.dim[0].dim_param
+    for value in (source, *graph.value_info):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param == old:
+                dimension.dim_param = "batch"
+    graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"

@@ -4,9 +4,11 @@ import numpy as np
 
 from kerasfer.errors import RunError
 
-LEAST_AGREEMENT = 0.999  # share of pictures with the same top class
-LEAST_AGREEMENT_QUANTIZED = 0.99
+LEAST_AGREEMENT = 0.999  # share of pictures with the same top class, in float32
 MOST_DIFFERENCE = 1e-3  # of any probability, in float32
+LEAST_CLEAR_AGREEMENT = 0.99  # the same without near ties, if quantized
+NEAR_TIE = 0.1  # lead of the model's class, as a probability, that a quantized export may overturn
+MOST_LOSS = 0.02  # of accuracy, that the pictures must rule out
 
 
 def compare(probabilities, reference, targets=None):
@@ -18,8 +20,11 @@ def compare(probabilities, reference, targets=None):
         targets: int `(n,)`, the true classes, or `None` if they are unknown.
 
     Returns:
-        A dict with `num_pictures`, `top1_agreement`, `max_probability_difference`,
-        `mean_probability_difference` and, with targets, `accuracy` of both models.
+        A dict with `num_pictures`, `top1_agreement`, `clear_agreement`, where changes of near ties
+        do not count, `max_probability_difference`, `mean_probability_difference`, `changed_lead`
+        and, with targets, `accuracy` of both models. `changed_lead` has the median and the maximum
+        of what the changed answers led by in the model's probabilities, or is `None`. The
+        `accuracy` includes the `change` from the model to the export and its 95 % `interval`.
 
     Raises:
         RunError: If probabilities are not finite or have the wrong shape.
@@ -37,41 +42,105 @@ def compare(probabilities, reference, targets=None):
         )
     difference = np.abs(probabilities.astype("float64") - reference)
     answers, expected = probabilities.argmax(axis=-1), reference.argmax(axis=-1)
+    rows = np.arange(len(reference))
+    lead = (reference[rows, expected] - reference[rows, answers]).astype("float64")
+    changed = lead[answers != expected]
     result = {
         "num_pictures": len(reference),
         "top1_agreement": float(np.mean(answers == expected)),
+        "clear_agreement": float(np.mean(lead <= NEAR_TIE)),
         "max_probability_difference": float(difference.max()),
         "mean_probability_difference": float(difference.mean()),
+        "changed_lead": {"median": float(np.median(changed)), "max": float(changed.max())}
+        if len(changed)
+        else None,
     }
     if targets is not None:
+        right, right_before = answers == targets, expected == targets
+        low, high = paired_interval(right_before, right)
         result["accuracy"] = {
-            "model": float(np.mean(expected == targets)),
-            "exported": float(np.mean(answers == targets)),
+            "model": float(np.mean(right_before)),
+            "exported": float(np.mean(right)),
+            "change": float(np.mean(right) - np.mean(right_before)),
+            "interval": [low, high],
         }
     return result
 
 
+def paired_interval(before, after):
+    """Computes the 95 % interval of the change of a rate on the same samples.
+
+    Args:
+        before, after: bool `(n,)`, whether each sample is correct.
+
+    Returns:
+        The lower and the upper end of `after`'s rate minus that of `before`.
+
+    Example:
+
+    >>> before = np.array([True, True, True, False] * 50)
+    >>> low, high = paired_interval(before, ~before)
+    >>> round(low, 2), round(high, 2)
+    (-0.61, -0.38)
+
+    Source: Bonett and Price, Adjusted Wald confidence interval for a difference of binomial
+    proportions based on paired data, 2012.
+    """
+    count = len(before) + 2
+    gained = (np.sum(after & ~before) + 1) / count
+    lost = (np.sum(before & ~after) + 1) / count
+    change = gained - lost
+    margin = 1.96 * np.sqrt((gained + lost - change**2) / count)
+    return float(max(change - margin, -1.0)), float(min(change + margin, 1.0))
+
+
 def find_mismatch(compared, quantize):
-    """Describes how an export differs more from its model than it may.
+    """Describes how an export is worse than its model.
+
+    In float32, an export must compute the same. A quantized one may change near ties, and is
+    evaluated by its accuracy. If the interval of the change is all negative, accuracy is lost. If
+    it excludes a loss of 2 points, the export is good. If it is wider, or the true classes are
+    unknown, 99 % of the answers must be the same or were near ties.
 
     Args:
         compared: The dict of `compare`.
-        quantize: `"none"`, or the quantization, for which the limits are wider.
+        quantize: `"none"`, or the quantization.
 
     Returns:
-        A sentence, or `None` if the export agrees.
+        A sentence, or `None` if the export is as good as the model.
     """
-    least = LEAST_AGREEMENT if quantize == "none" else LEAST_AGREEMENT_QUANTIZED
-    agreement = compared["top1_agreement"]
-    difference = compared["max_probability_difference"]
-    found = []
-    if agreement < least:
-        flipped = round((1 - agreement) * compared["num_pictures"])
-        found.append(
-            f"{flipped} of {compared['num_pictures']} pictures get another class "
-            f"({agreement:.2%} agreement, at least {least:.1%} expected)"
+    if quantize == "none":
+        return _find_difference(compared)
+    if "accuracy" in compared:
+        accuracy = compared["accuracy"]
+        low, high = accuracy["interval"]
+        if high < 0:
+            return (
+                f"the accuracy changes from {accuracy['model']:.1%} to {accuracy['exported']:.1%} "
+                f"(95 % interval of the change: {100 * low:+.1f} to {100 * high:+.1f} points)"
+            )
+        if low >= -MOST_LOSS:
+            return None
+    if compared["clear_agreement"] < LEAST_CLEAR_AGREEMENT:
+        changed = round((1 - compared["clear_agreement"]) * compared["num_pictures"])
+        return (
+            f"{changed} of {compared['num_pictures']} pictures get another class although the "
+            f"model's led by more than {NEAR_TIE} ({compared['clear_agreement']:.2%} agreement "
+            f"without near ties, at least {LEAST_CLEAR_AGREEMENT:.1%} expected)"
         )
-    if quantize == "none" and difference > MOST_DIFFERENCE:
+    return None
+
+
+def _find_difference(compared):
+    agreement, difference = compared["top1_agreement"], compared["max_probability_difference"]
+    found = []
+    if agreement < LEAST_AGREEMENT:
+        changed = round((1 - agreement) * compared["num_pictures"])
+        found.append(
+            f"{changed} of {compared['num_pictures']} pictures get another class "
+            f"({agreement:.2%} agreement, at least {LEAST_AGREEMENT:.1%} expected)"
+        )
+    if difference > MOST_DIFFERENCE:
         found.append(
             f"a probability differs by {difference:.2g} (at most {MOST_DIFFERENCE:g} expected)"
         )

@@ -5,11 +5,12 @@ nor kerasfer. A model that works here works without them, and a crash of the run
 
 The folder contains probe_job.json (`format`, `path`, `threads`: a list, `seconds`: how long to
 measure a latency) and pictures.npy, and for a SavedModel also pictures as files. The script writes
-probabilities.npy and probe.json (latencies, versions), and bytes.npy for a SavedModel that decodes
-files.
+probabilities.npy and probe.json (latencies, time and memory of loading, versions), and bytes.npy
+for a SavedModel that decodes files.
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -25,18 +26,25 @@ def probe(folder):
     """Measures the exported model that the job in a folder names."""
     job = json.loads((folder / "probe_job.json").read_text(encoding="utf-8"))
     pictures = np.load(folder / "pictures.npy", mmap_mode="r")
-    load = {"saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx}[job["format"]]
-    latency = {}
+    prepare, load = RUNTIMES[job["format"]]
+    versions = prepare(job["path"])
+    latency, loading = {}, {}
     for threads in job["threads"]:
-        predict, versions = load(job["path"], threads, folder)
-        if not latency:
+        before, start = _resident_bytes(), time.perf_counter()
+        predict = load(job["path"], threads)
+        if not loading:
+            loading["load_ms"] = round(1000 * (time.perf_counter() - start), 3)
+            predict(np.array(pictures[:1]))
+            loading["memory_bytes"] = before and _resident_bytes() - before
             probabilities = [predict(np.array(picture)) for picture in _parts(pictures, predict)]
             np.save(folder / "probabilities.npy", np.concatenate(probabilities))
         latency[str(threads or "default")] = _latency(predict, pictures, job["seconds"])
+    if job["format"] == "saved_model":
+        _predict_files(predict.signatures, folder)
     used = [name for name in BLOCKED if sys.modules.get(name)]
     if used:
         raise RuntimeError(f"The exported model must run without {', '.join(used)}.")
-    result = {"latency": latency, "versions": versions}
+    result = {"latency": latency, **loading, "versions": versions}
     (folder / "probe.json").write_text(json.dumps(result), encoding="utf-8")
 
 
@@ -59,8 +67,22 @@ def _latency(predict, pictures, seconds):
     return {"p50": round(p50, 3), "p95": round(p95, 3), "runs": len(times) - FIRST}
 
 
-def _tflite(path, threads, folder):
-    import ai_edge_litert
+def _resident_bytes():
+    """Returns the memory of this process, or `None` where the system does not tell it."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:  # Not Linux.
+        return None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _prepare_tflite(path):
+    import ai_edge_litert.interpreter
+
+    return {"ai-edge-litert": ai_edge_litert.__version__}
+
+
+def _load_tflite(path, threads):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=threads)
@@ -72,14 +94,20 @@ def _tflite(path, threads, folder):
     def one(picture):
         return run(**{source: picture})[target]
 
-    return one, {"ai-edge-litert": ai_edge_litert.__version__}
+    return one
 
 
-def _onnx(path, threads, folder):
+def _prepare_onnx(path):
     import onnx
     import onnxruntime
 
     onnx.checker.check_model(path, full_check=True)
+    return {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+
+
+def _load_onnx(path, threads):
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -88,12 +116,19 @@ def _onnx(path, threads, folder):
     def many(pictures):
         return session.run(None, {source: pictures})[0]
 
-    return many, {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+    return many
 
 
-def _saved_model(path, threads, folder):
+def _prepare_saved_model(path):
     # TensorFlow imports Keras if it is installed. Without it the SavedModel must work as well.
     sys.modules.update(dict.fromkeys(BLOCKED))
+    import tensorflow as tf
+
+    tf.constant(0)  # Initializes TensorFlow, which does not belong to the loading of a model.
+    return {"tensorflow": tf.__version__}
+
+
+def _load_saved_model(path, threads):
     import tensorflow as tf
 
     signatures = tf.saved_model.load(path).signatures
@@ -103,12 +138,26 @@ def _saved_model(path, threads, folder):
     def many(pictures):
         return serve(**{source: tf.constant(pictures)})["probabilities"].numpy()
 
+    many.signatures = signatures
+    return many
+
+
+def _predict_files(signatures, folder):
+    """Writes bytes.npy, the predictions for files, which the graph of a SavedModel decodes."""
+    import tensorflow as tf
+
     if "serving_bytes" in signatures:
         files = [path.read_bytes() for path in sorted(folder.glob("*.png"))]
         answered = signatures["serving_bytes"](picture_bytes=tf.constant(files))
         np.save(folder / "bytes.npy", answered["probabilities"].numpy())
-    return many, {"tensorflow": tf.__version__}
 
+
+# How the runtime of each format is imported, and how it loads a file.
+RUNTIMES = {
+    "saved_model": (_prepare_saved_model, _load_saved_model),
+    "tflite": (_prepare_tflite, _load_tflite),
+    "onnx": (_prepare_onnx, _load_onnx),
+}
 
 if __name__ == "__main__":
     probe(Path(sys.argv[1]))

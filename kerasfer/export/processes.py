@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kerasfer import errors
 from kerasfer.errors import RunError
-from kerasfer.export import probe
+from kerasfer.export import child, probe
 from kerasfer.export.formats import FORMATS
 from kerasfer.files import read_json, write_json
 
@@ -34,7 +34,7 @@ def convert(job, work):
         RunError, RecipeError, DataError: As the conversion raises them.
     """
     job.save(work)
-    done = run_python(["-m", "kerasfer.export.convert", str(work)], KERAS_BACKEND="tensorflow")
+    done = run_python(["kerasfer.export.convert", str(work)], KERAS_BACKEND="tensorflow")
     if (work / "error.json").exists():
         reported = read_json(work / "error.json")
         raise getattr(errors, reported["type"])(reported["message"])
@@ -52,22 +52,29 @@ def measure(format, exported, work):
         work: Folder with `pictures.npy`; receives `probabilities.npy`.
 
     Returns:
-        The dict of `probe.json`: `"latency"` and `"versions"`.
+        The dict of `probe.json`: `"latency"`, `"load_ms"`, `"memory_bytes"` and `"versions"`.
 
     Raises:
         RunError: If the runtime is not installed or does not accept the file.
     """
     asked = {"format": format, "path": str(exported), "threads": FORMATS[format].threads}
     write_json(work / "probe_job.json", {**asked, "seconds": SECONDS})
-    # -P: the folder of the script must not be on the import path.
-    done = run_python(["-P", probe.__file__, str(work)])
+    done = run_python([probe.__file__, str(work)])
     if done.returncode:
         raise _failed(f"Loading the exported {format} model with its runtime", done)
     return read_json(work / "probe.json")
 
 
 def run_python(arguments, **environment):
-    """Runs Python with arguments, and captures what it prints."""
+    """Runs a module or a script in a process that ends with this one.
+
+    Args:
+        arguments: The name of the module or the path of the script, and its arguments.
+        environment: Environment variables.
+
+    Returns:
+        The `subprocess.CompletedProcess` with the output as text.
+    """
     # The package may be imported from a folder that is not installed.
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -79,9 +86,19 @@ def run_python(arguments, **environment):
         "CUDA_VISIBLE_DEVICES": "-1",
         **environment,
     }
-    return subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True
-    )
+    read, write = os.pipe()
+    try:
+        return subprocess.run(
+            # -P: the folder of the script must not be on the import path.
+            [sys.executable, "-P", child.__file__, *arguments],
+            stdin=read,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        os.close(read)
+        os.close(write)
 
 
 def _failed(step, done):

@@ -1,5 +1,6 @@
 """TFLite files for phones, with built-in operations only."""
 
+import contextlib
 import functools
 import json
 import re
@@ -8,7 +9,10 @@ import zipfile
 
 import keras
 import tensorflow as tf  # for the TFLite converter
+from tensorflow.lite.tools import flatbuffer_utils
 
+from kerasfer.export.tflite_graph import adapt, code_of
+from kerasfer.export.tflite_metadata import LABELS
 from kerasfer.keras_internals import flatten_layers, last_node_of, node_of
 from kerasfer.layers import BilinearPool, RegionCrops, SPDAttention, Unvech, Vech
 from kerasfer.layers.spd_layer import SPDLayer
@@ -36,63 +40,65 @@ def write_tflite(model, path, metadata, quantize="none", representative=None):
     Returns:
         A dict for the report.
     """
-    shape = (1, *model.input_shape[1:])
-    inputs = "pictures" if metadata["image_size"] else "inputs"
-    signature = [keras.InputSpec(shape=shape, dtype="float32", name=inputs)]
-    builtins = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}  # Keras would add Flex
     facts = {"batch": 1}
-    if quantize == "int8":
-        content, kept, total = _int8(model, signature, representative)
-        facts["float_operations"] = f"{kept} of {total}"
-        path.write_bytes(content)
-    else:
-        options = {"none": {}, "dynamic": {"optimizations": [tf.lite.Optimize.DEFAULT]}}
-        options["float16"] = dict(options["dynamic"])
-        if quantize == "float16":
-            builtins["supported_types"] = [tf.float16]
-        model.export(
-            path,
-            format="litert",
-            verbose=False,
-            input_signature=signature,
-            target_spec=builtins,
-            **options[quantize],
-        )
+    with _converter(model, metadata) as converter:
+        if quantize == "int8":
+            content, kept, total = _int8(model, converter, representative)
+            facts["float_operations"] = f"{kept} of {total}"
+        else:
+            if quantize != "none":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if quantize == "float16":
+                converter.target_spec.supported_types = [tf.float16]
+            content = converter.convert()
+    path.write_bytes(adapt(content, metadata))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(METADATA, json.dumps(metadata))
-        archive.writestr("labels.txt", "\n".join(metadata["class_names"]) + "\n")
+        archive.writestr(LABELS, "\n".join(metadata["class_names"]) + "\n")
     return facts
 
 
-def _int8(model, signature, representative):
-    """Quantizes the convolutions and the operations between them; the head stays in float32.
-
-    Keras' export would also multiply covariances in 8 bits, which ruins their logarithm, and LiteRT
-    aborts on some of these products. Calibration and quantization as two separate steps allow
-    operations to be excluded. TensorFlow offers this only in `QuantizationDebugger`, which loads
-    the completely quantized file first.
-    """
-    from tensorflow.lite.python.convert import mlir_quantize
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    (spec,) = signature
+@contextlib.contextmanager
+def _converter(model, metadata):
+    """Makes a converter to built-in operations. Keras' own export would add Flex."""
+    name = "pictures" if metadata["image_size"] else "inputs"
+    shape = (1, *model.input_shape[1:])
     archive = keras.export.ExportArchive()
     archive.track(model)
-    call = functools.partial(model.__call__, training=False)
-    archive.add_endpoint("serving_default", call, input_signature=signature)
+    archive.add_endpoint(
+        "serving_default",
+        functools.partial(model.__call__, training=False),
+        input_signature=[keras.InputSpec(shape=shape, dtype="float32", name=name)],
+    )
     with tempfile.TemporaryDirectory() as folder:
         archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: (
-            {spec.name: picture[None]} for picture in representative
-        )
-        converter._experimental_calibrate_only = True
-        calibrated = converter.convert()
+        # Runtimes before 2.16 reject dense layers with one scale per channel, and those before 2.11
+        # compute nonsense with them.
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+        yield converter
+
+
+def _int8(model, converter, representative):
+    """Quantizes the convolutions and the operations between them; the head stays in float32.
+
+    A complete quantization would also multiply covariances in 8 bits, which ruins their logarithm,
+    and LiteRT aborts on some of these products. Calibration and quantization as two separate steps
+    allow operations to be excluded. TensorFlow offers this only in `QuantizationDebugger`, which
+    loads the completely quantized file first.
+    """
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([picture[None]] for picture in representative)
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
     described = flatbuffer_utils.convert_bytearray_to_object(bytearray(calibrated))
     kept = _in_float(described, _float_layers(model))
-    content = mlir_quantize(calibrated, denylisted_nodes=kept)
+    content = mlir_quantize(
+        calibrated, denylisted_nodes=kept, disable_per_channel_for_dense_layers=True
+    )
     return content, len(kept), len(described.subgraphs[0].operators)
 
 
@@ -103,13 +109,12 @@ def _in_float(described, layers):
     weights make up most of the file.
     """
     graph = described.subgraphs[0]
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in described.operatorCodes]
     kept = []
     for operator in graph.operators:
         result = operator.outputs[0]
         name = graph.tensors[result].name.decode()
         parts = [_belongs(part, layers) for part in name.split(";")]
-        weighted = codes[operator.opcodeIndex] in WEIGHTED
+        weighted = code_of(described, operator) in WEIGHTED
         if result in graph.outputs or (all(parts) if weighted else any(parts)):
             kept.append(name)
     return kept

@@ -1,4 +1,4 @@
-"""Face detection: where the faces of a picture are, and upright crops of them.
+"""Detects the faces in pictures, and crops them upright.
 
 A new detector is a file with a class, and an entry in `DETECTORS`. An instance of the class is
 called with a uint8 RGB picture `(height, width, 3)` and the side of the smallest face in pixels.

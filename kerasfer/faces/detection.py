@@ -1,4 +1,4 @@
-"""Where the faces of a picture are, and upright crops of them."""
+"""Detects the faces in pictures, and crops them upright."""
 
 import math
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ LEAST_MIN_FACE = 12  # Pixels; MTCNN cannot see smaller faces.
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """Holds the place of a face in its picture, in pixels of the picture.
+    """Holds the position of a face in a picture, in pixels.
 
     Args:
         box: x and y of the upper left corner, width, height. May reach beyond the picture.
-        score: confidence of the detector, in [0, 1].
+        score: Confidence of the detector, in [0, 1].
         landmarks: float `(5, 2)`, x and y of the left eye, right eye, nose, left and right corner
             of the mouth, as seen in the picture; None if the detector does not give any.
     """
@@ -37,23 +37,23 @@ class Face:
 def make_detector(name="mtcnn", *, min_face=SMALLEST, max_side=1600):
     """Returns a function that finds the faces of a picture, the largest first.
 
-    Large pictures are shrunk before they are searched, so that time and memory stay bounded. The
+    Large pictures are shrunk before they are searched, which limits time and memory. The
     faces are given in pixels of the original picture. The function may be called from several
     threads.
 
     Args:
-        name: a key of `DETECTORS`: `"mtcnn"`, the detector of the papers, or `"yunet"`, which is
+        name: A key of `DETECTORS`: `"mtcnn"`, the detector of the papers, or `"yunet"`, which is
             about ten times faster and misses more of the faces below 60 pixels.
-        min_face: side in pixels of the smallest faces to return, at least 12. In a picture that is
+        min_face: Side in pixels of the smallest faces to return, at least 12. In a picture that is
             shrunk, faces below 20 pixels of the shrunk picture are left out.
-        max_side: longest side in pixels that is searched.
+        max_side: Longest side in pixels that is searched.
 
     Returns:
         A function that maps a uint8 RGB picture `(height, width, 3)` to a list of `Face`.
 
     Raises:
-        RunError: a package that the detector needs is not installed.
-        ValueError: the name is unknown, or `min_face` is too small.
+        RunError: If a package that the detector needs is not installed.
+        ValueError: If the name is unknown, or `min_face` is too small.
 
     Example:
 
@@ -85,15 +85,15 @@ def make_detector(name="mtcnn", *, min_face=SMALLEST, max_side=1600):
 
 
 def crop_face(picture, face, size=None, *, margin=0.0, align=True):
-    """Cuts a face out of its picture as a square, rotated so that the eyes are level.
+    """Crops a face from a picture as a square, rotated so that the eyes are level.
 
     Args:
         picture: uint8 RGB `(height, width, 3)`.
         face: `Face` in the picture.
-        size: side of the result in pixels; None keeps the resolution of the picture.
-        margin: share of the longer side of the box that is added, half of it on each side.
+        size: Side of the result in pixels; None keeps the resolution of the picture.
+        margin: Share of the longer side of the box that is added, half of it on each side.
             Negative values crop closer.
-        align: whether to rotate. Faces without landmarks are never rotated.
+        align: Whether to rotate. Faces without landmarks are never rotated.
 
     Returns:
         uint8 `(size, size, 3)`. The edge of the picture is repeated outside of it.

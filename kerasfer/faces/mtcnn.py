@@ -1,8 +1,8 @@
-"""MTCNN, the papers' face detector: its published weights, run by ONNX Runtime.
+"""MTCNN, the face detector of the papers, with its published weights and ONNX Runtime.
 
 Only the weights are taken from the package `mtcnn`, whose code runs on Keras and fails if the
-backend is JAX or PyTorch. Faces are therefore found alike on every backend and in any thread, and
-an exported model is applied without importing Keras.
+backend is JAX or PyTorch. Results therefore do not depend on the backend, and exported models do
+not need Keras.
 
 Source: Zhang et al., Joint Face Detection and Alignment Using Multitask Cascaded Convolutional
 Networks, IEEE Signal Processing Letters 2016; weights of https://github.com/ipazc/mtcnn (MIT).
@@ -17,22 +17,22 @@ from kerasfer.faces.suppression import overlap_suppression, suppress_nested
 
 CELL, STRIDE = 12, 2  # The proposal network sees squares of 12 pixels, two pixels apart.
 PYRAMID = 0.709  # From one scale to the next: half the area.
-MOST_PROPOSALS = 2000  # Of one scale; foliage and crowds would take minutes otherwise.
+MOST_PROPOSALS = 2000  # Of one scale. Foliage and crowds would otherwise take minutes.
 BATCH = 64  # Patches in one call of a network.
-GRAY = (128, 128, 128)  # About 0 to the networks; fills what lies outside the picture.
+GRAY = (128, 128, 128)  # About 0 after scaling. Fills the area outside of the picture.
 
 
 class MTCNN:
     """Finds faces in a picture: boxes, scores and five landmarks each.
 
-    A first network proposes squares at all scales, a second sorts them out, a third refines the
-    boxes and places the landmarks. May be called from several threads.
+    The first network proposes squares at all scales, the second rejects most of them, and the third
+    refines the boxes and locates the landmarks. May be called from several threads.
 
     Args:
-        thresholds: the scores in [0, 1] that a face must exceed in each of the three networks.
+        thresholds: The scores in [0, 1] that a face must exceed in each of the three networks.
 
     Raises:
-        RunError: a package of the extra `faces` is not installed.
+        RunError: If a package of the extra `faces` is not installed.
     """
 
     def __init__(self, thresholds=(0.6, 0.7, 0.8)):
@@ -51,7 +51,7 @@ class MTCNN:
 
         Args:
             picture: uint8 RGB `(height, width, 3)`.
-            min_face: side of the smallest face, in pixels, at least 12.
+            min_face: Side of the smallest face, in pixels, at least 12.
 
         Returns:
             Boxes `(n, 4)` as left, top, right, bottom in pixels, which may reach beyond the
@@ -109,7 +109,7 @@ def _load_weights(name):
 
 
 def _in_batches(network, image, boxes, size, widths):
-    """Runs a network on the patches of the boxes; `widths` are those of its outputs."""
+    """Runs a network with outputs of the given widths on the patches of the boxes."""
     parts = [[np.empty((0, width), "float32") for width in widths]]
     for start in range(0, len(boxes), BATCH):
         patches = [_patch(image, box, size) for box in boxes[start : start + BATCH].tolist()]
@@ -118,7 +118,7 @@ def _in_batches(network, image, boxes, size, widths):
 
 
 def _patch(image, box, size):
-    """Cuts a box out of a picture and resizes it to `(size, size, 3)`."""
+    """Crops a box from a picture and resizes it to `(size, size, 3)`."""
     left, top, right, bottom = box
     if min(left, top) < 0 or right > image.width or bottom > image.height:
         inside = image.crop((max(0, int(left)), max(0, int(top)), *_end(image, right, bottom)))

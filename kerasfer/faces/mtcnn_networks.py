@@ -14,7 +14,7 @@ def proposal_network(weights):
     """Builds the network that scores every square of 12 pixels of a picture, two pixels apart.
 
     Args:
-        weights: list of arrays, in the order and layout in which the package `mtcnn` stores them.
+        weights: List of arrays, in the order and layout in which the package `mtcnn` stores them.
 
     Returns:
         A serialized ONNX model that maps `pictures`, uint8 `(n, h, w, 3)`, to box offsets
@@ -28,10 +28,10 @@ def proposal_network(weights):
 
 
 def refinement_network(weights):
-    """Builds the network that sorts out the proposals.
+    """Builds the network that filters the proposals.
 
     Args:
-        weights: as for `proposal_network`.
+        weights: As for `proposal_network`.
 
     Returns:
         A serialized ONNX model that maps `pictures`, uint8 `(n, 24, 24, 3)`, to box offsets
@@ -45,10 +45,10 @@ def refinement_network(weights):
 
 
 def output_network(weights):
-    """Builds the network that refines the boxes and places the landmarks.
+    """Builds the network that refines the boxes and locates the landmarks.
 
     Args:
-        weights: as for `proposal_network`.
+        weights: As for `proposal_network`.
 
     Returns:
         A serialized ONNX model that maps `pictures`, uint8 `(n, 48, 48, 3)`, to box offsets
@@ -63,7 +63,7 @@ def output_network(weights):
 
 
 class _Graph:
-    """Collects the nodes and constants of an ONNX graph, and takes the weights one by one."""
+    """Collects the nodes and constants of an ONNX graph, and consumes the weights one by one."""
 
     def __init__(self, weights):
         self.weights = iter(weights)
@@ -116,7 +116,7 @@ class _Graph:
         return self.add("Conv", x, self.constant(kernel.transpose(3, 2, 0, 1)), self.constant(bias))
 
     def max_pool(self, x, size, ceil=True):
-        """Takes maxima two pixels apart; `ceil` also of windows that reach beyond the edge."""
+        """Applies max-pooling with stride 2. `ceil` includes windows beyond the edge."""
         options = {"kernel_shape": [size, size], "strides": [2, 2], "ceil_mode": int(ceil)}
         return self.add("MaxPool", x, **options)
 

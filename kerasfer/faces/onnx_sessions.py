@@ -1,4 +1,4 @@
-"""Small ONNX models as functions, computed on as many cores as the process may use."""
+"""Runs small ONNX models on the cores that the process may use."""
 
 import os
 from functools import partial
@@ -11,10 +11,10 @@ def serialize(nodes, inputs, outputs, constants):
     """Serializes a graph as an ONNX model.
 
     Args:
-        nodes: list of ONNX nodes, in the order of their computation.
-        inputs: list of ONNX value infos.
-        outputs: list of ONNX value infos.
-        constants: list of ONNX tensors.
+        nodes: List of ONNX nodes, in the order of their computation.
+        inputs: List of ONNX value infos.
+        outputs: List of ONNX value infos.
+        constants: List of ONNX tensors.
     """
     from onnx import helper
 
@@ -28,7 +28,7 @@ def open_session(model):
     """Loads an ONNX model into ONNX Runtime.
 
     Args:
-        model: the serialized model.
+        model: The serialized model.
 
     Returns:
         A function that takes the inputs of the model by name and returns the list of its outputs.
@@ -37,8 +37,8 @@ def open_session(model):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _usable_cores()
-    # Threads that wait in a loop would take the cores from the model that classifies the faces.
+    options.intra_op_num_threads = usable_cores()
+    # Spinning threads would compete with the model that classifies the faces.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return partial(_run, session)
@@ -48,7 +48,7 @@ def _run(session, **inputs):
     return session.run(None, inputs)
 
 
-def _usable_cores():
+def usable_cores():
     """Returns the number of cores that this process may use, which containers often limit."""
     if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
         return len(os.sched_getaffinity(0))

@@ -12,11 +12,11 @@ def require(detector, *packages):
     """Checks that packages are installed, without importing them.
 
     Args:
-        detector: name of the detector that needs them.
-        *packages: their import names.
+        detector: Name of the detector that needs them.
+        *packages: Their import names.
 
     Raises:
-        RunError: one of them is missing; the message says how to install it.
+        RunError: If one of them is missing. The message says how to install it.
     """
     for package in packages:
         if find_spec(package) is None:
@@ -30,12 +30,12 @@ def package_file(detector, package, path):
     """Returns the path of a file inside an installed package, without importing the package.
 
     Args:
-        detector: name of the detector that needs the file.
-        package: import name of the package.
-        path: the file, relative to the package's folder.
+        detector: Name of the detector that needs the file.
+        package: Import name of the package.
+        path: The file, relative to the package's folder.
 
     Raises:
-        RunError: the package or the file is missing.
+        RunError: If the package or the file is missing.
     """
     require(detector, package)
     file = Path(find_spec(package).submodule_search_locations[0]) / path

@@ -1,4 +1,4 @@
-"""Crops the faces of a dataset once, upright and at one size, into a tree of pictures.
+"""Crops the faces of a dataset, upright and at one size, into a folder of pictures.
 
     OUT/train/<class>/*.jpg, OUT/val/..., OUT/test/...    loaded by data.name=folder, data.path=OUT
     OUT/landmarks.csv       eyes, nose and mouth in the prepared pictures, in pixels
@@ -42,7 +42,7 @@ class Crop:
         margin: The share of the longer side of the face box that is added around it.
         no_face: What happens to a picture without a face: `"keep"` its central square, so that a
             test split keeps all its pictures, or `"skip"` it.
-        detector: Name of the face detector, by which another one does not continue this copy.
+        detector: Name of the face detector. Another detector cannot continue the same copy.
 
     Raises:
         RecipeError: If `no_face` is unknown.

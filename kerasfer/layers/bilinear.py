@@ -7,6 +7,9 @@ from kerasfer import linalg
 from kerasfer.layers.feature_maps import as_rows, standardize_data_format
 from kerasfer.layers.inputs import as_float
 
+SMALLEST_ENTRY = 1e-8  # added to |x| in the signed square root
+SMALLEST_LENGTH = 1e-7  # that y is divided by
+
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class BilinearPool(keras.layers.Layer):
@@ -14,7 +17,9 @@ class BilinearPool(keras.layers.Layer):
 
     The sum M = Σ_l f_A(l) f_B(l)ᵀ is flattened to x. The signed square root y = sign(x)·√|x| damps
     large entries, and z = y / ‖y‖₂ is the output. A single feature map is paired with itself. Under
-    half-precision policies, where M would overflow, the sum and the norms are computed in float32.
+    half-precision policies the sum and the norms are computed in float32. The feature maps are
+    scaled before the products, and with `normalize` M itself is never formed, so that an exported
+    layer does not overflow where its runtime computes in float16.
 
     Args:
         signed_sqrt: Whether to take the signed square root.
@@ -61,15 +66,22 @@ class BilinearPool(keras.layers.Layer):
 
     def call(self, inputs):
         map_a, map_b = self._pair(inputs)
-        rows_a = as_rows(linalg.as_float(as_float(map_a, self)), self.data_format)
-        rows_b = as_rows(linalg.as_float(as_float(map_b, self)), self.data_format)
-        products = ops.matmul(ops.swapaxes(rows_a, 1, 2), rows_b)
-        x = ops.reshape(products, (-1, rows_a.shape[-1] * rows_b.shape[-1]))
+        rows_a, scale_a = self._scaled_rows(map_a)
+        rows_b, scale_b = (rows_a, scale_a) if map_b is map_a else self._scaled_rows(map_b)
+        x, scale = ops.matmul(ops.swapaxes(rows_a, 1, 2), rows_b), scale_a * scale_b
         if self.signed_sqrt:
-            x = linalg.signed_sqrt(x)
+            x, scale = linalg.signed_sqrt(x, SMALLEST_ENTRY / scale), ops.sqrt(scale)
+        # The scales cancel out in the quotient, except in its smallest length.
         if self.normalize:
-            x = linalg.l2_normalize(x)
+            x = linalg.l2_normalize(x, SMALLEST_LENGTH / scale, axes=(-1, -2))
+        else:
+            x = scale * x
+        x = ops.reshape(x, (-1, rows_a.shape[-1] * rows_b.shape[-1]))
         return ops.cast(x, self.compute_dtype)
+
+    def _scaled_rows(self, feature_map):
+        rows = as_rows(linalg.as_float(as_float(feature_map, self)), self.data_format)
+        return linalg.split_length(rows)
 
     def compute_output_shape(self, input_shape):
         axis = -1 if self.data_format == "channels_last" else 1

@@ -19,6 +19,7 @@ from kerasfer.linalg.matrices import (
     l2_normalize,
     shrink,
     signed_sqrt,
+    split_length,
     unvech,
     vech,
     vech_side,
@@ -35,7 +36,7 @@ from kerasfer.linalg.spectral import (
     rectified_logm,
     rectify,
 )
-from kerasfer.linalg.stiefel import on_stiefel, retract
+from kerasfer.linalg.stiefel import retract
 
 __all__ = [
     "METHODS",
@@ -53,7 +54,6 @@ __all__ = [
     "l2_normalize",
     "log_eigenvalue_penalty",
     "logm",
-    "on_stiefel",
     "powm",
     "rectified_logm",
     "rectify",
@@ -61,6 +61,7 @@ __all__ = [
     "shrink",
     "signed_sqrt",
     "spd_mean",
+    "split_length",
     "unvech",
     "vech",
     "vech_side",

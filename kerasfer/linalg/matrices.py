@@ -19,7 +19,9 @@ def covariance(x):
     x = as_float(x)
     samples = ops.shape(x)[-1]
     centered = x - ops.mean(x, axis=-1, keepdims=True)
-    return ops.matmul(centered, ops.swapaxes(centered, -2, -1)) / ops.cast(samples - 1, x.dtype)
+    # Divided before the product: the sum over all samples could overflow float16 in an export.
+    scaled = centered / ops.sqrt(ops.cast(samples - 1, x.dtype))
+    return ops.matmul(scaled, ops.swapaxes(scaled, -2, -1))
 
 
 def shrink(x, shrinkage):
@@ -84,11 +86,43 @@ def signed_sqrt(x, epsilon=1e-8):
     return ops.sign(x) * ops.sqrt(ops.abs(x) + epsilon)
 
 
-def l2_normalize(x, epsilon=1e-7):
-    """Divides vectors `(..., n)` by their length, or by `epsilon` where they are shorter."""
+def l2_normalize(x, epsilon=1e-7, axes=(-1,)):
+    """Divides vectors by their length, or by `epsilon` where they are shorter.
+
+    Args:
+        x: `(..., n)`, or with two `axes` `(..., n, m)`, matrices of which each is one vector.
+        epsilon: The smallest length, a number or a tensor that broadcasts with the lengths.
+        axes: The axes that the length is taken over, which are summed one after the other, because
+            one sum of many small squares loses most of them in half precision.
+
+    Returns:
+        A tensor of the shape of `x`.
+    """
+    square = ops.square(x)
+    for axis in axes:
+        square = ops.sum(square, axis=axis, keepdims=True)
     # The maximum comes before the root, whose slope at 0 makes `ops.normalize` NaN on torch.
-    square = ops.sum(ops.square(x), axis=-1, keepdims=True)
     return x * ops.rsqrt(ops.maximum(square, epsilon**2))
+
+
+def split_length(x):
+    """Splits matrices `(..., n, m)` into matrices of a Frobenius norm of about 1 and a factor.
+
+    The product of both is `x` in every case. Each number of the computation stays far within the
+    range of float16, in which exported models may run, as long as the factor itself does. The
+    factor is a constant for gradients.
+
+    Returns:
+        The scaled matrices `(..., n, m)` and their factors `(..., 1, 1)`, which are positive.
+    """
+    axes = (-2, -1)
+    # The floors keep zeros from 0 / 0. Both are normal numbers in float16.
+    largest = ops.maximum(ops.max(ops.abs(x), axis=axes, keepdims=True), 1e-4)
+    mean_square = ops.mean(ops.square(x / largest), axis=axes, keepdims=True)
+    count = ops.cast(ops.shape(x)[-2] * ops.shape(x)[-1], x.dtype)
+    root = ops.sqrt(ops.maximum(mean_square, 1e-4)) * ops.sqrt(count)
+    largest, root = ops.stop_gradient(largest), ops.stop_gradient(root)
+    return x / largest / root, largest * root
 
 
 def symmetrize(x):
@@ -134,4 +168,7 @@ def check_square(shape):
 
 
 def frobenius_norm(x):
-    return ops.sqrt(ops.sum(ops.square(x), axis=(-2, -1), keepdims=True))
+    # Squares of large entries overflow float16, in which exported models may run.
+    largest = ops.maximum(ops.max(ops.abs(x), axis=(-2, -1), keepdims=True), 1e-30)
+    square = ops.sum(ops.square(x / largest), axis=(-2, -1), keepdims=True)
+    return largest * ops.sqrt(square)

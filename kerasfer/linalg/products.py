@@ -7,11 +7,14 @@ a multiple of the previous iterate to a product, these errors grow to 1 % of the
 
 import math
 
+import numpy as np
 from keras import ops
+from numpy.polynomial import chebyshev
 
 from kerasfer.linalg.matrices import frobenius_norm, identity_like, symmetrize
 
-_ROOTS = 6  # square roots before the series: a condition of 1e6 becomes 1e6^(1/64) = 1.24
+_SMALLEST = 1e-6  # eigenvalue that the logarithm is accurate for, relative to the Frobenius norm
+_ROOTS = 4  # square roots before the series: a condition of 1e6 becomes 1e6^(1/16) = 2.37
 _SERIES_TERMS = 9
 _SQUARINGS = 8
 _TAYLOR_TERMS = 9
@@ -22,26 +25,42 @@ def logm(x):
     # The result does not depend on μ, so that no gradient flows through it.
     norm = ops.stop_gradient(frobenius_norm(x))
     identity = identity_like(x)
-    root, smallest = x / norm, 1e-6
+    root, smallest = x / norm, _SMALLEST
     for _ in range(_ROOTS):
         root = _newton_schulz_root(root, identity, smallest)
         smallest = math.sqrt(smallest)
-    # log A = 2 Σ z^(2j+1) / (2j+1) with z = (A − I)(A + I)⁻¹ needs an inverse; −Σ E^j / j does not.
-    rest = identity - root
-    series = identity / _SERIES_TERMS
-    for term in range(_SERIES_TERMS - 1, 0, -1):
-        series = identity / term + ops.matmul(rest, series)
-    log = -(2.0**_ROOTS) * ops.matmul(rest, series) + ops.log(norm) * identity
-    return symmetrize(log)
+    # A Padé approximant would need an inverse, and Taylor's series two more roots.
+    middle, half_width = (1 + smallest) / 2, (1 - smallest) / 2
+    centered = (root - middle * identity) / half_width
+    first, *others = reversed(_log_coefficients(middle, half_width))
+    series = first * identity
+    for coefficient in others:
+        series = coefficient * identity + ops.matmul(centered, series)
+    return symmetrize(2.0**_ROOTS * series + ops.log(norm) * identity)
+
+
+def _log_coefficients(middle, half_width):
+    """Coefficients of the polynomial in t in [-1, 1] nearest to log(middle + half_width · t)."""
+
+    def log(t):
+        return np.log(middle + half_width * t)
+
+    return chebyshev.cheb2poly(chebyshev.chebinterpolate(log, _SERIES_TERMS)).tolist()
 
 
 def _newton_schulz_root(x, identity, smallest):
     """Square root of SPD matrices with eigenvalues in [smallest, 1], by the coupled iteration."""
-    y, z = x, identity
-    for scale in newton_schulz_scales(math.sqrt(smallest)):
-        step = 1.5 * scale * identity - 0.5 * scale**3 * ops.matmul(z, y)
+    first, *others = newton_schulz_scales(math.sqrt(smallest))
+    step = _newton_schulz_step(x, identity, first)
+    y, z = ops.matmul(x, step), step
+    for scale in others:
+        step = _newton_schulz_step(ops.matmul(z, y), identity, scale)
         y, z = ops.matmul(y, step), ops.matmul(step, z)
     return y
+
+
+def _newton_schulz_step(square, identity, scale):
+    return 1.5 * scale * identity - 0.5 * scale**3 * square
 
 
 def sign(x, smallest=1e-6):
@@ -51,7 +70,7 @@ def sign(x, smallest=1e-6):
     identity = identity_like(x)
     for scale in newton_schulz_scales(smallest):
         square = ops.matmul(sign, sign)
-        sign = ops.matmul(sign, 1.5 * scale * identity - 0.5 * scale**3 * square)
+        sign = ops.matmul(sign, _newton_schulz_step(square, identity, scale))
     return symmetrize(sign)
 
 

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from kerasfer.linalg.matrices import frobenius_norm, symmetrize
+from kerasfer.linalg.matrices import frobenius_norm
 from kerasfer.linalg.products import newton_schulz_scales
 
 
@@ -41,7 +41,7 @@ def retract(w, condition=1e2):
 def orthonormalize(w):
     """Projects a matrix of any rank on the Stiefel manifold, by a singular value decomposition.
 
-    Where the rank is not full, the rows are completed to orthonormal ones.
+    If the rank is not full, the rows are completed to orthonormal ones.
 
     Args:
         w: `(m, n)` with m ≤ n.
@@ -51,26 +51,3 @@ def orthonormalize(w):
     """
     left, _, right = ops.svd(w, full_matrices=False)
     return ops.matmul(left, right)
-
-
-def on_stiefel(w):
-    """Returns `w` unchanged and projects its gradient on the tangent space of the manifold.
-
-    Args:
-        w: `(m, n)` with orthonormal rows.
-
-    Returns:
-        The same `(m, n)`.
-    """
-
-    @ops.custom_gradient
-    def project(w):
-        def grad(*args, upstream=None):
-            g = args[0] if upstream is None else upstream
-            normal = symmetrize(ops.matmul(g, ops.transpose(w)))
-            return g - ops.matmul(normal, w)
-
-        return ops.multiply(w, 1.0), grad
-
-    # The product makes a tensor of a variable, of which TensorFlow would want the gradient here.
-    return project(ops.multiply(w, 1.0))

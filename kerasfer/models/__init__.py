@@ -1,4 +1,4 @@
-"""Models by name.
+"""Registers the models by name.
 
 A new model is a file with a function `(class_names, image_size, **options)` that returns a
 `keras.Model`, and an entry in `MODELS`. Keras is imported when a model is first used.
@@ -32,6 +32,9 @@ MODELS = {
     "efficientnet_lite0_cut": Registered(
         "kerasfer.models.baselines.efficientnet_lite0_cut", LiteNetwork
     ),
+    "efficientnet_lite0_stride16": Registered(
+        "kerasfer.models.baselines.efficientnet_lite0_stride16", LiteNetwork
+    ),
     "inception_resnet_v1": Registered("kerasfer.models.baselines.inception_resnet_v1", Network),
     "mobilenet_v3_large": Registered("kerasfer.models.baselines.mobilenet_v3_large", Network),
     "mobilenet_v3_small": Registered("kerasfer.models.baselines.mobilenet_v3_small", Network),
@@ -45,7 +48,7 @@ MODELS = {
     "vgg19": Registered("kerasfer.models.baselines.vgg19", Network),
 }
 
-# Functions that build something else than a classifier of pictures, which recipes cannot name.
+# Functions that do not build a classifier of pictures, so recipes cannot name them.
 BUILDERS = {
     "make_backbone": Registered("kerasfer.models.backbones.make_backbone"),
     "spdnet": Registered("kerasfer.models.spd_network.spdnet"),
@@ -65,7 +68,7 @@ def __dir__():
 
 
 def register_model(name, build, options=None):
-    """Registers a model of your own, so that recipes can name it.
+    """Registers a model, so that recipes can name it.
 
     Args:
         name: The model's name in recipes.

@@ -60,7 +60,7 @@ def make_backbone(backbone, image_size, weights=None, stem="imagenet", stages=("
     Args:
         backbone: `"resnet18"`, `"resnet34"`, one of `kerasfer.models.networks.NETWORKS`, or a
             built `keras.Model` that takes `(batch, image_size, image_size, 3)` and returns a
-            feature map; KerasCV's backbones are such. A model is taken as it is: `weights` and
+            feature map, such as the backbones of KerasCV. A model is used unchanged: `weights` and
             `stem` must keep their defaults. Except for ResNets and EfficientNet-Lite, each of
             `stages` must be `"P5"`, the output.
         image_size: Side of the pictures, in pixels.
@@ -70,19 +70,19 @@ def make_backbone(backbone, image_size, weights=None, stem="imagenet", stages=("
             weights, as in `kerasfer.models.networks.make_network`.
         stem: `"imagenet"`: 7 × 7 with stride 2, then max-pooling; a side of 224 becomes 7. For
             small pictures `"small"`: 3 × 3 with stride 1 and no pooling; a side of 48 becomes 6.
-            Or `"half"`: 3 × 3 with stride 2 and no pooling; 48 becomes 3, for a quarter of the
-            work. The 3 × 3 kernel is always random, since ImageNet's does not fit. Of `NETWORKS`
+            Or `"half"`: 3 × 3 with stride 2 and no pooling; 48 becomes 3, at a quarter of the
+            cost. The 3 × 3 kernel is always random, since ImageNet's does not fit. Of `NETWORKS`
             only AlexNet has a small one.
         stages: Which feature maps to return, of `"P2"` (the finest) to `"P5"` (the last).
         name: Name of the model.
 
     Returns:
         A `keras.Model`: `(batch, image_size, image_size, 3)`, preprocessed → `(batch, h, w, c)`,
-        or a list of these where there are several stages.
+        or a list of these if there are several stages.
 
     Raises:
-        ValueError: Where an argument is unknown or does not go with a model.
-        RunError: Where the weights cannot be had.
+        ValueError: If an argument is unknown or does not fit the backbone.
+        RunError: If the weights cannot be loaded.
 
     Example:
         >>> make_backbone("resnet18", 48, stem="small").output_shape
@@ -177,7 +177,7 @@ def _looks_like_path(weights):
 
 
 def _rebuild(model, weights, stem):
-    """Rebuilds a ResNet with fused normalization and the stem asked for; its weights are kept."""
+    """Rebuilds a ResNet with fused normalization and the requested stem. It keeps its weights."""
 
     kernel_size, strides, pooled = STEMS[stem]
     edited = {"conv1_pad", "conv1_conv", "pool1_pad", "pool1_pool"}

@@ -73,6 +73,18 @@ def efficientnet_lite0_cut(
     )
 
 
+def efficientnet_lite0_stride16(
+    class_names, image_size=224, weights=None, stem="imagenet", frozen=False, dropout=0.0
+):
+    """Builds a plain EfficientNet-Lite0 that ends at its last feature map with a stride of 16.
+
+    It is `classifier` with `backbone="efficientnet_lite0_stride16"`.
+    """
+    return classifier(
+        class_names, image_size, "efficientnet_lite0_stride16", weights, stem, frozen, dropout
+    )
+
+
 def inception_resnet_v1(class_names, image_size=160, weights=None, frozen=False, dropout=0.0):
     """Builds a plain Inception-ResNet-v1, as `classifier` with `backbone="inception_resnet_v1"`."""
     return classifier(

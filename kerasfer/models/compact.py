@@ -9,7 +9,7 @@ import h5py
 
 from kerasfer.files import replace_file
 
-WEIGHTS = "model.weights.h5"  # as Keras names them in a .keras file
+WEIGHTS = "model.weights.h5"  # The name in a .keras file.
 
 
 def save_compact(model, path):

@@ -5,7 +5,7 @@ from kerasfer.layers import AffineSampling, FusedBatchNormalization
 from kerasfer.layers.affine import IDENTITY
 from kerasfer.models.heads import classify
 
-SMALLEST = 18  # the smallest side for which the localization network has an output
+SMALLEST = 18  # Smallest side for which the localization network has an output.
 
 
 def deep_emotion(class_names, image_size=48, frozen=False, dropout=0.5):
@@ -42,8 +42,8 @@ def deep_emotion(class_names, image_size=48, frozen=False, dropout=0.5):
             f"Received: image_size={image_size}."
         )
     pictures = keras.Input((image_size, image_size, 3), name="pictures")
-    grey = ops.mean(pictures, axis=-1, keepdims=True)
-    scaled = layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing")(grey)
+    gray = ops.mean(pictures, axis=-1, keepdims=True)
+    scaled = layers.Rescaling(1 / 127.5, offset=-1, name="preprocessing")(gray)
     extractor = _extractor(image_size)
     extractor.trainable = not frozen
     x = layers.Flatten(name="features")(extractor(scaled))

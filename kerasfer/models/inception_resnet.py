@@ -1,15 +1,15 @@
 import keras
 from keras import layers
 
-# How much of each kind of block is added to what comes in.
+# Scale of the residual of each kind of block.
 SCALES = {"block35": 0.17, "block17": 0.10, "block8": 0.20}
 
 
 def inception_resnet_v1_features(image_size, stem="imagenet", weights=None):
     """Builds Inception-ResNet-v1 up to its last feature map: a side of 160 becomes 3.
 
-    As FaceNet users know it: batch normalization without scale, of momentum 0.995, and the last
-    block without rectifier.
+    It is the variant of FaceNet: batch normalization without a scale and with a momentum of 0.995,
+    and no ReLU after the last block.
 
     Source: Szegedy et al., Inception-v4, Inception-ResNet and the Impact of Residual Connections
     on Learning, AAAI 2017, figures 10-14; scales of the residuals as in Sandberg's FaceNet.

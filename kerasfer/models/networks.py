@@ -1,4 +1,4 @@
-"""Convolutional networks beside the ResNets, each up to its last feature map."""
+"""Builds convolutional networks other than ResNets, each up to its last feature map."""
 
 import os
 import warnings
@@ -12,14 +12,19 @@ import keras
 from keras import layers
 
 from kerasfer.errors import RunError
-from kerasfer.models.efficientnet_lite import FEATURES, efficientnet_lite0_features
+from kerasfer.models.efficientnet_lite import (
+    CUT,
+    FEATURES,
+    STRIDE_16,
+    efficientnet_lite0_features,
+)
 from kerasfer.models.inception_resnet import inception_resnet_v1_features
 
-WEIGHT_FILES = (".h5", ".hdf5")  # .weights.h5 among them
+WEIGHT_FILES = (".h5", ".hdf5")  # Includes .weights.h5.
 
 
 class Pixels(NamedTuple):
-    """Mean and deviation of R, G and B in [0, 255], as a network's authors scaled them."""
+    """The mean and standard deviation of R, G and B in [0, 255] that a network expects."""
 
     mean: tuple
     deviation: tuple
@@ -34,13 +39,13 @@ EFFICIENTNET_LITE = Pixels((127.0,) * 3, (128.0,) * 3)
 
 @dataclass(frozen=True)
 class Network:
-    """Says how a network is built and what its published weights expect.
+    """Describes how a network is built, and the input of its published weights.
 
     Args:
         build: `(image_size, stem, weights)` → `keras.Model`; `weights` is `None` or `"imagenet"`.
         smallest: For each stem that the network has, the smallest side of a picture, in pixels.
-        pixels: How it wants them scaled.
-        imagenet: Whether `build` knows ImageNet weights of it.
+        pixels: How its input is scaled.
+        imagenet: Whether `build` supports ImageNet weights.
         bgr: Whether published weights are for pictures in BGR order.
         features: For each stage before the last one that can feed a head, the layer whose output
             it is.
@@ -60,9 +65,9 @@ def make_network(name, image_size, weights=None, stem="imagenet"):
     Args:
         name: A key of `NETWORKS`.
         image_size: Side of the pictures, in pixels.
-        weights: `None` for random ones; `"imagenet"`; or the path of a file with the weights of
+        weights: `None` for random weights, `"imagenet"`, or the path of a file with the weights of
             the network without its classifier, as Keras publishes and writes them (`.h5`,
-            `.weights.h5`); VGG's are for pictures in BGR order.
+            `.weights.h5`). Those of VGG are for pictures in BGR order.
         stem: One of those that the network has.
 
     Returns:
@@ -70,8 +75,8 @@ def make_network(name, image_size, weights=None, stem="imagenet"):
         say → `(batch, h, w, c)`.
 
     Raises:
-        ValueError: Where the pictures are too small or the network has no such stem.
-        RunError: Where the weights cannot be had.
+        ValueError: If the pictures are too small, or the network has no such stem.
+        RunError: If the weights cannot be loaded.
 
     Example:
         >>> make_network("vgg16", 48).output_shape
@@ -96,7 +101,7 @@ def make_network(name, image_size, weights=None, stem="imagenet"):
         if weights is not None:
             _load(model, name, weights)
     if network.bgr and weights is not None:
-        # Once here instead of in every picture.
+        # Reversed once here instead of in every picture.
         first = next(layer for layer in model.layers if layer.weights)
         kernel, *rest = first.get_weights()
         first.set_weights([kernel[:, :, ::-1], *rest])
@@ -111,10 +116,10 @@ def _with_imagenet(name, network, image_size, stem):
         )
     try:
         with warnings.catch_warnings():
-            # MobileNetV3 says that its weights are those for 224 px; they fit any.
+            # MobileNetV3 warns that its weights are for 224 px, but they fit all sizes.
             warnings.filterwarnings("ignore", ".*`input_shape` is undefined or non-square")
             return network.build(image_size, stem, "imagenet")
-    except Exception as error:  # Keras raises this very class where a download fails
+    except Exception as error:  # Keras raises this class if a download fails.
         if not str(error).startswith("URL fetch failure"):
             raise
         raise RunError(
@@ -134,7 +139,7 @@ def _load(model, name, weights):
         )
     try:
         with warnings.catch_warnings():
-            # Of what does not fit, Keras warns many times before it fails.
+            # Keras gives many warnings about layers that do not match before it fails.
             warnings.filterwarnings("ignore", "Skipping nested container")
             model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
@@ -146,7 +151,7 @@ def _load(model, name, weights):
 
 
 def alexnet_features(image_size, stem="imagenet", weights=None):
-    """Builds AlexNet's five convolutions, one tower wide; without its first pooling where small.
+    """Builds the five convolutions of AlexNet in one tower. The small stem has no first pooling.
 
     Source: Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014.
     """
@@ -175,7 +180,7 @@ def _application(name, **options):
     return build
 
 
-_FROM_32 = {"imagenet": 32}  # the smallest side that keras.applications allows
+_FROM_32 = {"imagenet": 32}  # Smallest side that keras.applications supports.
 _LITE_SIDES = {"imagenet": 32, "small": 16}
 _RAW = {"include_preprocessing": False}
 
@@ -186,7 +191,13 @@ NETWORKS = {
         efficientnet_lite0_features, _LITE_SIDES, EFFICIENTNET_LITE, features=FEATURES
     ),
     "efficientnet_lite0_cut": Network(
-        partial(efficientnet_lite0_features, cut=True),
+        partial(efficientnet_lite0_features, last=CUT),
+        _LITE_SIDES,
+        EFFICIENTNET_LITE,
+        features=FEATURES,
+    ),
+    "efficientnet_lite0_stride16": Network(
+        partial(efficientnet_lite0_features, last=STRIDE_16),
         _LITE_SIDES,
         EFFICIENTNET_LITE,
         features=FEATURES,

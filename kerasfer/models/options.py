@@ -1,7 +1,7 @@
-"""What a recipe may set of each model.
+"""Defines the options of each model in a recipe.
 
 A field that is `None` leaves the choice to the model's function, whose argument has the same name.
-The classes stand apart from the functions, since recipes are checked without importing Keras.
+The classes are separate from the functions so that recipes are checked without importing Keras.
 """
 
 from typing import Literal
@@ -15,6 +15,7 @@ Backbone = Literal[
     "densenet121",
     "efficientnet_lite0",
     "efficientnet_lite0_cut",
+    "efficientnet_lite0_stride16",
     "inception_resnet_v1",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
@@ -36,7 +37,7 @@ class Head(Section):
 
 
 class Frozen(Head):
-    """A feature extractor that can be kept as it is."""
+    """A feature extractor that can be frozen."""
 
     frozen: bool | None = Field(
         None, description="Train the classifier only and keep the feature extractor's weights."
@@ -60,7 +61,7 @@ class Network(Frozen):
 
 
 class StemmedNetwork(Network):
-    """A feature extractor whose first layers exist for small pictures too."""
+    """A feature extractor with a variant for small pictures."""
 
     stem: Stem | None = Field(
         None,
@@ -123,7 +124,7 @@ class Spectral(Head):
 
 
 class Regularized(Spectral):
-    """A matrix logarithm whose eigenvalues are regularized."""
+    """A matrix logarithm with regularized eigenvalues."""
 
     logreg_weight: float | None = Field(
         None, ge=0, le=1e6, description="Weight of the log-eigenvalue regularization in the loss."
@@ -135,8 +136,8 @@ class Regularized(Spectral):
     )
 
 
-class CovPool(Regularized):
-    """Covariance Pooling: a small convolutional network and the covariance of its channels."""
+class CovPool(Extractor, Regularized):
+    """Covariance Pooling: the covariance of a network's channels, by default a small one's."""
 
     bimap_units: int | None = Field(None, ge=1, le=65_536, description="Output size of BiMap.")
 

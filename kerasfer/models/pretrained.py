@@ -60,13 +60,13 @@ def load_pretrained(name=DEFAULT):
     (None, 8)
     """
     path = pretrained_path(name)
-    from kerasfer.models.loading import load_model  # It imports Keras.
+    from kerasfer.models.loading import load_model  # Imports Keras.
 
     return load_model(path)
 
 
 def read_facts(name=DEFAULT):
-    """Returns what was measured of a pretrained model, as its model card has it."""
+    """Returns the measured facts of a pretrained model, as on its model card."""
     path = pretrained_path(name).with_suffix(".json")
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -5,7 +5,7 @@ from kerasfer.layers import FusedBatchNormalization
 from kerasfer.models.backbones import STAGES, STEMS, make_backbone, preprocessing
 from kerasfer.models.heads import classify
 
-DEPTHS = (4, 3, 2, 1)  # of the masking block after each stage
+DEPTHS = (4, 3, 2, 1)  # Of the masking block after each stage.
 
 
 def res_masking(
@@ -20,7 +20,7 @@ def res_masking(
         class_names: One string per class.
         image_size: Side of the pictures, in pixels: a multiple of 32, of 16 with the half stem, or
             of 8 with the small stem.
-        weights: As in `make_backbone`, for the ResNet34. The masks start from random weights.
+        weights: As in `make_backbone`, for the ResNet34. The weights of the masks are random.
         stem: As in `make_backbone`.
         frozen: Whether all layers except the classifier are frozen.
         dropout: Dropout rate before the classifier, in [0, 1). Its authors use 0.4.
@@ -64,7 +64,7 @@ def _masked_resnet(image_size, weights, stem):
 
 
 def _mask(x, depth, name):
-    """A U-net of residual blocks: down `depth` blocks with pooling between them, and up again."""
+    """Adds a U-Net of residual blocks, with `depth` blocks on each side."""
     filters = [x.shape[-1] * 2**level for level in range(depth + 1)]
     seen = []
     for level in range(1, depth + 1):
@@ -80,7 +80,7 @@ def _mask(x, depth, name):
 
 
 def _block(x, filters, name):
-    """A ResNet's basic block; its last scale begins at 0, so that it begins as its shortcut."""
+    """Adds a basic block of a ResNet. Its last scale is initialized to 0."""
     shortcut = _norm(_conv(x, filters, 1, f"{name}_shortcut"), f"{name}_shortcut_norm")
     y = _norm(_conv(x, filters, 3, f"{name}_conv_1"), f"{name}_norm_1")
     y = layers.ReLU(name=f"{name}_relu_1")(y)

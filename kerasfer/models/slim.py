@@ -12,7 +12,7 @@ from kerasfer.layers import (
 from kerasfer.models.backbones import preprocessing
 from kerasfer.models.heads import classify
 
-BLOCKS = (1, 2, 2)  # residual blocks per stage; each stage has half the size of the previous one
+BLOCKS = (1, 2, 2)  # Residual blocks per stage. Each stage halves the size of the feature map.
 
 
 def slim_spd(

@@ -13,16 +13,16 @@ def spdnet(
     metric="affine_invariant",
     method="eigh",
 ):
-    """Builds an SPDNet: a classifier of SPD matrices, as of EEG, radar or motion covariances.
+    """Builds SPDNet, a classifier of SPD matrices such as covariances of EEG, radar or motion data.
 
     Each stage maps the matrices to smaller ones (`BiMap`), optionally normalizes them
-    (`SPDBatchNormalization`) and raises small eigenvalues (`ReEig`). The last stage takes the
-    logarithm instead, whose upper triangle (`Vech`) a dense layer classifies.
+    (`SPDBatchNormalization`) and raises small eigenvalues (`ReEig`). The last stage computes
+    the logarithm instead, and a dense layer classifies its upper triangle (`Vech`).
 
     Args:
         num_classes: Number of classes.
         input_size: Size n of the SPD matrices.
-        units: Output size of the `BiMap` of each stage, none larger than the one before.
+        units: Output size of the `BiMap` of each stage, not larger than that of the previous stage.
         epsilon: Smallest eigenvalue after each stage.
         batch_normalization: Whether to normalize the matrices on the manifold in each stage.
         metric: Metric of the normalization, `"affine_invariant"` or `"log_euclidean"`.
@@ -43,7 +43,7 @@ def spdnet(
     Source: Huang and Van Gool, A Riemannian Network for SPD Matrix Learning, AAAI 2017.
     """
     if not units:
-        raise ValueError(f"`units` must name at least one stage. Received: units={units}.")
+        raise ValueError(f"`units` must have at least one stage. Received: units={units}.")
     matrices = keras.Input((input_size, input_size), name="matrices")
     x = matrices
     for stage, size in enumerate(units, start=1):

@@ -15,12 +15,14 @@ import contextlib
 import json
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from kerasfer.errors import RunError
 from kerasfer.predict.graph_check import check_graph
+from kerasfer.predict.size_check import check_onnx, check_tensors
 from kerasfer.runs.folder import RunFolder
 from kerasfer.text import did_you_mean
 
@@ -28,6 +30,11 @@ from kerasfer.text import did_you_mean
 # SavedModel. In a TFLite file it is in the zip archive at the end, like TFLite's own metadata. In
 # an ONNX file it is a metadata property.
 METADATA = "kerasfer.json"
+MIN_SIZE, MAX_SIZE = 8, 4096  # Pixels of the side of an input.
+_METADATA_ERRORS = (
+    *(EOFError, KeyError, NotImplementedError, OSError, RecursionError, TypeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 class Runtime:
@@ -181,12 +188,12 @@ def _load_keras(path, threads):
             return model.predict_on_batch(images)
 
     names, shape = model.layers[-1].class_names, model.input_shape
-    if len(shape) != 4 or shape[3] != 3 or shape[1] is None or shape[1] != shape[2]:
+    size = shape[1] if len(shape) == 4 else None
+    if size is None or shape[2:] != (size, 3) or not MIN_SIZE <= size <= MAX_SIZE:
         raise RunError(
-            f"The input of {path} must be square RGB pictures of a fixed size, with the shape "
-            f"(None, size, size, 3). Received: {shape}."
+            f"The input of {path} must be square RGB pictures of a fixed size from {MIN_SIZE} to "
+            f"{MAX_SIZE} pixels, with the shape (None, size, size, 3). Received: {shape}."
         )
-    size = shape[1]
     return Runtime("keras", path, names, size, predict, model)
 
 
@@ -216,6 +223,7 @@ def _load_tflite(path, threads):
     metadata = _read_metadata(path, lambda: zipfile.ZipFile(path).read(METADATA))
     with _as_run_error(path, "cannot be loaded", ValueError, RuntimeError):
         interpreter = Interpreter(str(path), num_threads=threads)
+        check_tensors(path, interpreter.get_tensor_details())
         run = interpreter.get_signature_runner()
         (source,), (target,) = run.get_input_details(), run.get_output_details()
     lock = threading.Lock()  # An interpreter has a single set of buffers.
@@ -234,6 +242,7 @@ def _load_onnx(path, threads):
         from onnxruntime.capi import onnxruntime_pybind11_state as state
     except ImportError as error:
         raise _missing("onnxruntime", path) from error
+    check_onnx(path)
     errors = (
         state.Fail,
         state.InvalidArgument,
@@ -272,9 +281,11 @@ def _read_metadata(path, read):
         class_names, image_size = metadata["class_names"], metadata["image_size"]
         if not (isinstance(class_names, list) and all(isinstance(n, str) for n in class_names)):
             raise ValueError("`class_names` must be a list of strings")
-        if image_size is not None and (type(image_size) is not int or not 8 <= image_size <= 4096):
-            raise ValueError("`image_size` must be an integer from 8 to 4096")
-    except (OSError, KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile) as error:
+        if image_size is not None and (
+            type(image_size) is not int or not MIN_SIZE <= image_size <= MAX_SIZE
+        ):
+            raise ValueError(f"`image_size` must be an integer from {MIN_SIZE} to {MAX_SIZE}")
+    except _METADATA_ERRORS as error:
         raise RunError(
             f"{path} does not contain valid class names and an input size, which `kerasfer export` "
             "stores in each export. Export the model again."

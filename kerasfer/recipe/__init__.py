@@ -1,10 +1,10 @@
-"""From a YAML file to a checked `Recipe`, and back.
+"""Loads recipes from YAML files, checks them, and writes them.
 
     read the file → read its `base` → merge → apply `--set` → check → Recipe
 
-Whatever can be wrong on the way becomes one `RecipeError`, which names the place
-(`recipes/mine.yaml:7` or `--set train.epoch=1`), what was expected, what was received and what to
-do. Nothing here imports Keras.
+Every mistake is reported as a `RecipeError`, which names its location (`recipes/mine.yaml:7` or
+`--set train.epoch=1`), what was expected, what was received and what to do. Nothing here imports
+Keras.
 """
 
 import os
@@ -20,7 +20,7 @@ from kerasfer.recipe.yaml_files import dump_yaml, missing, parse_file
 
 __all__ = ["dump", "load_data", "load_recipe", "parse_file"]
 
-# What a recipe says of itself is not true of the recipes that inherit from it.
+# These keys describe only the recipe that contains them.
 NOT_INHERITED = ("name", "description", "reproduces")
 MOST_BASES = 20
 
@@ -40,7 +40,8 @@ def load_recipe(path, overrides=(), trained=False):
         A `kerasfer.recipe.schema.Recipe`, named after the file unless it has a name.
 
     Raises:
-        RecipeError: In one line, at the first thing that is wrong.
+        RecipeError: If the file is missing or a value is invalid. The message describes the first
+            mistake in one line.
 
     Example:
 
@@ -59,7 +60,7 @@ def load_recipe(path, overrides=(), trained=False):
 
 
 def load_data(name, overrides=()):
-    """Checks the options of a dataset, as a recipe that names it is checked.
+    """Checks the options of a dataset like the `data` section of a recipe.
 
     Args:
         name: A key of `kerasfer.data.DATASETS`.
@@ -69,7 +70,8 @@ def load_data(name, overrides=()):
         The recipe's `data` section.
 
     Raises:
-        RecipeError: In one line, at the first thing that is wrong.
+        RecipeError: If the file is missing or a value is invalid. The message describes the first
+            mistake in one line.
 
     Example:
 
@@ -83,12 +85,12 @@ def load_data(name, overrides=()):
 
 
 def dump(recipe):
-    """Writes a recipe as YAML with every default filled in; `load_recipe` reads the same back."""
+    """Converts a recipe to YAML with all defaults, which `load_recipe` reads back unchanged."""
     return dump_yaml(recipe.model_dump(exclude_none=True))
 
 
 def _read(path, heirs=()):
-    """Returns a file's values over those of its bases, and the place (file:line) of each key."""
+    """Returns the values of a file merged with those of its bases, and the location of each key."""
     values, places = parse_file(path)
     if "base" not in values:
         return values, places
@@ -124,7 +126,7 @@ def _apply(overrides, values, places, section=None):
 
 
 def _check(validate, values, places, given, path, parents=()):
-    """Validates values; raises a RecipeError with the place of the first mistake."""
+    """Validates values, and raises a RecipeError with the location of the first mistake."""
     while True:
         try:
             return validate(values)
@@ -135,7 +137,7 @@ def _check(validate, values, places, given, path, parents=()):
 
 
 def _as_typed(error, values, given, parents):
-    """Puts the text that was typed where an override of a string looks like something else."""
+    """Uses the text of an override as a string if the key expects a string."""
     for problem in error.errors(include_url=False):
         keys = (*parents, *map(str, problem["loc"]))
         override = given.get(keys)
@@ -150,7 +152,7 @@ def _as_typed(error, values, given, parents):
 
 
 def _merge(below, above):
-    """Returns `below` with the keys of `above` laid over it, section by section."""
+    """Merges two nested dicts. The values of `above` have priority."""
     both = {
         key: _merge(below[key], value)
         for key, value in above.items()

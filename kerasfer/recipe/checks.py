@@ -1,6 +1,6 @@
-"""Checks of several keys together: values that contradict each other, and keys without effect.
+"""Checks keys that depend on each other: contradicting values, and keys without effect.
 
-A key with its default value is never refused, since a resolved recipe spells out every default.
+A default value is always accepted, because a resolved recipe contains all defaults.
 Each function raises a `ValueError` that begins with the key in backticks.
 """
 
@@ -31,7 +31,7 @@ def check_folds(data):
 
 
 def check_schedule(schedule):
-    """Checks that each key of `optimizer.schedule` acts on the schedule that it names."""
+    """Checks that each key of `optimizer.schedule` has an effect on the selected schedule."""
     for key, name in (("every_epochs", "step"), ("factor", "step"), ("minimum", "cosine")):
         if schedule.name != name:
             reason = f"unless `optimizer.schedule.name` is {name}"
@@ -39,7 +39,7 @@ def check_schedule(schedule):
 
 
 def check_optimizer(optimizer):
-    """Checks that the named optimizer takes each key that is set."""
+    """Checks that the selected optimizer has each key that is set."""
     for key, names in OPTIMIZERS_OF.items():
         if getattr(optimizer, key) is not None and optimizer.name not in names:
             raise ValueError(
@@ -55,7 +55,7 @@ def check_optimizer(optimizer):
 
 
 def check_warmup(train):
-    """Checks that the epochs of the classifier alone fit into all epochs."""
+    """Checks that the warm-up is not longer than the training."""
     if train.warmup_epochs > train.epochs:
         raise ValueError(
             f"`train.warmup_epochs` ({train.warmup_epochs}) must not exceed `train.epochs` "
@@ -65,7 +65,7 @@ def check_warmup(train):
 
 
 def check_stages(train, optimizer):
-    """Checks that the learning-rate schedule fits into the epochs in which it acts."""
+    """Checks that the learning-rate schedule fits into the epochs after the warm-up."""
     epochs = train.epochs - train.warmup_epochs
     warmup, name = optimizer.schedule.warmup_epochs, optimizer.schedule.name
     stage = f"`train.epochs` ({train.epochs})"
@@ -87,7 +87,7 @@ def check_stages(train, optimizer):
 
 
 def check_distillation(distill):
-    """Checks that each key of `distill` acts on the loss."""
+    """Checks that each key of `distill` has an effect on the loss."""
     if distill.weight == 0 and distill.feature_weight == 0:
         raise ValueError(
             "`distill.weight` and `distill.feature_weight` are both 0, so that the teacher has no "
@@ -100,7 +100,7 @@ def check_distillation(distill):
 
 
 def check_landmarks(data, model, distill):
-    """Checks that landmarks are given if the model needs them, and only then."""
+    """Checks that landmarks are given if and only if the model needs them."""
     crop_mode = getattr(model, "crop_mode", None)
     if crop_mode == "landmarks" and data.landmarks is None:
         raise ValueError(

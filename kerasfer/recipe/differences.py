@@ -1,13 +1,14 @@
-"""What in two recipes may make the results of their runs differ."""
+"""Compares recipes by the keys that may make the results of their runs differ."""
 
-# These keys name and describe a run, or say how it is computed, and change no result. Whether a run
-# is continued on the backend that began it is checked where the backend is known.
+# These keys name and describe a run, or how it is computed, and do not change its result. The
+# backend of a resumed run is checked by `kerasfer.runs.environment.continued`.
 FREE_KEYS = (
     "name",
     "description",
     "reproduces",
     "data.workers",
     "train.backend",
+    "train.devices",
     "train.tensorboard",
     "train.verbose",
 )
@@ -16,8 +17,8 @@ FREE_KEYS = (
 def differences(recipe, other):
     """Compares two recipes key by key, without the keys that change no result.
 
-    Both are complete: a key that one of the files leaves out has its default, so that a recipe
-    written before the key existed equals one with that default.
+    A key that is missing in a file has its default value, so a recipe that was written before the
+    key existed equals one with that default.
 
     Args:
         recipe: A `kerasfer.recipe.schema.Recipe`.
@@ -37,6 +38,31 @@ def differences(recipe, other):
     """
     a, b = dict(_flatten(recipe.model_dump())), dict(_flatten(other.model_dump()))
     return {key: (a.get(key), b.get(key)) for key in a | b if a.get(key) != b.get(key)}
+
+
+def extension(before, recipe):
+    """Compares how long two recipes train.
+
+    Args:
+        before: The `Recipe` that a run was started with.
+        recipe: The `Recipe` that it is to be continued with.
+
+    Returns:
+        Both values of each key that makes the training longer.
+
+    Example:
+
+    >>> from kerasfer.recipe import load_recipe
+    >>> extension(*(load_recipe("quickstart", [f"train.epochs={n}"]) for n in (30, 60)))
+    {'train.epochs': (30, 60)}
+    """
+    longer = {}
+    if recipe.train.epochs > before.train.epochs:
+        longer["train.epochs"] = (before.train.epochs, recipe.train.epochs)
+    patience, now = before.train.early_stopping, recipe.train.early_stopping
+    if patience is not None and (now is None or now > patience):
+        longer["train.early_stopping"] = (patience, now)
+    return longer
 
 
 def _flatten(section, prefix=""):

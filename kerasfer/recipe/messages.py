@@ -1,7 +1,7 @@
-"""What is wrong with a recipe, in one line a user understands.
+"""Describes the mistakes in a recipe, each in one line.
 
-pydantic finds the mistakes. The words come from the recipe's own JSON schema, so that an error and
-an editor's completion say the same.
+pydantic finds the mistakes. The descriptions come from the JSON schema of the recipe, so error
+messages and the completion of an editor agree.
 """
 
 import json
@@ -10,18 +10,18 @@ import re
 from kerasfer.recipe.schema import SECTIONS, recipe_schema
 from kerasfer.text import closest, did_you_mean
 
-LONGEST = 60  # characters of a value or a key in a message
+LONGEST = 60  # Characters of a value or a key in a message.
 
 
 def explain(error, path, places, values, parents=()):
-    """Turns the findings of pydantic into one line about the first of them.
+    """Describes the first mistake that pydantic found in one line.
 
     Args:
         error: The `pydantic.ValidationError` of a `Recipe`.
         path: The recipe's file.
         places: Where each key was given, `{("train", "epochs"): "recipes/mine.yaml:7"}`.
         values: The recipe that was checked, as nested dicts.
-        parents: The keys of the section that was checked, where it was not the whole recipe.
+        parents: The keys of the section that was checked, if it was not the whole recipe.
 
     Returns:
         `place: what was expected, what was received, what to do`.
@@ -69,7 +69,7 @@ _BOUNDS = {
 
 
 def _describe(problem, keys, values):
-    """Returns the message of a problem, and the keys whose place belongs before it."""
+    """Returns the message of a problem, and the keys whose location precedes it."""
     name, value, known = escaped(".".join(keys), LONGEST), problem["input"], _known_keys(values)
     if problem["type"] == "value_error":
         message = str(problem["ctx"]["error"])
@@ -126,7 +126,7 @@ def _references(part, value):
 
 
 def _expected(part):
-    """Says what a part of the JSON schema allows, such as `a number (above 0) or null`."""
+    """Describes the valid values of a part of the JSON schema, as `a number (above 0) or null`."""
     if "discriminator" in part:
         return "a section of keys and values"
     if "anyOf" in part:

@@ -1,4 +1,4 @@
-"""Changes of a recipe that are given as `KEY=VALUE` on the command line."""
+"""Parses changes of a recipe that are given as `KEY=VALUE` on the command line."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from kerasfer.recipe.yaml_files import DEEPEST, compose, construct
 
 
 class Override(NamedTuple):
-    """One `--set`.
+    """One change of a recipe (`--set`).
 
     Args:
         keys: The key's path, such as `("train", "epochs")`.
@@ -18,7 +18,7 @@ class Override(NamedTuple):
         text: The value as it was typed.
         problem: Why the text is not valid YAML, or `None`. The value is then the text, which a key
             for strings accepts.
-        place: What an error message calls it.
+        place: The name of the change in error messages.
     """
 
     keys: tuple
@@ -33,13 +33,13 @@ def parse_override(override, section=None):
 
     Args:
         override: The string. A value is YAML, except that ` #` does not begin a comment.
-        section: Section that the key belongs to where the string does not name it.
+        section: The section of the key if the string does not name it.
 
     Returns:
         `Override`.
 
     Raises:
-        RecipeError: If the string has no such form.
+        RecipeError: If the string does not have this form.
 
     Example:
 
@@ -65,7 +65,7 @@ def parse_override(override, section=None):
         end = node.end_mark.index if node else 0
         plain = node is None or isinstance(node, yaml.ScalarNode) and node.style is None
         if text[end:].strip():
-            # What YAML takes for a comment belongs to the value.
+            # Text that YAML would parse as a comment is part of the value.
             value = text
             problem = None if plain else f"{escaped(text[end:].strip())!r} follows the value"
     except ValueError as error:
@@ -74,7 +74,7 @@ def parse_override(override, section=None):
 
 
 def replace(values, keys, value):
-    """Returns nested dicts with another value under a path of keys."""
+    """Returns a copy of nested dicts with another value at a path of keys."""
     if not keys:
         return value
     below = values.get(keys[0]) if isinstance(values, dict) else None

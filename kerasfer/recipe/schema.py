@@ -1,9 +1,9 @@
-"""What a recipe may say: every key with its type, range, default and meaning.
+"""Defines the schema of recipes: every key with its type, range, default and description.
 
-The classes are the one source of the checks, of `kerasfer recipe schema` (editors complete and
-explain recipes with it) and of the words in error messages. The options of models and datasets are
-declared in `kerasfer.models.options` and `kerasfer.data.options`. A key whose default is `None`
-leaves the choice to what it configures: the model, the optimizer, the dataset.
+The checks, the JSON schema that editors use (`kerasfer recipe schema`) and the descriptions in
+error messages are derived from these classes. The options of models and datasets are declared in
+`kerasfer.models.options` and `kerasfer.data.options`. For a key with the default `None`, the
+model, the optimizer or the dataset chooses the value.
 """
 
 from copy import deepcopy
@@ -51,7 +51,7 @@ class Augment(Section):
 
 
 class Data(Section):
-    """The dataset, how it is split and how its pictures are prepared."""
+    """The dataset, its splits and the preparation of its pictures."""
 
     name: str = Field(description="The dataset.")
     protocol: Protocol | None = Field(
@@ -120,7 +120,7 @@ class Schedule(Section):
     )
     every_epochs: Epochs = Field(20, ge=1, description="step: epochs between two drops.")
     factor: float = Field(
-        0.1, gt=0, le=1, description="step: what a drop multiplies the learning rate by."
+        0.1, gt=0, le=1, description="step: factor of the learning rate at each drop."
     )
     minimum: float = Field(0.0, ge=0, description="cosine: learning rate at the end.")
     warmup_epochs: Epochs = Field(
@@ -172,7 +172,7 @@ class Optimizer(Section):
 
 
 class Train(Section):
-    """How long the model is trained, where, and what is kept."""
+    """The duration of the training, the backend, and what is written."""
 
     epochs: Epochs = Field(
         30, ge=1, description="Passes over the training pictures, including the warm-up."
@@ -183,6 +183,11 @@ class Train(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of every random choice.")
     backend: Backend | None = Field(None, description="Default: $KERAS_BACKEND, then tensorflow.")
     precision: Precision = Field("float32", description="Dtype policy of Keras.")
+    devices: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto",
+        description="Devices of this machine that share each batch: their number, or auto for all "
+        "GPUs.",
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each label that is spread over all classes."
     )
@@ -209,7 +214,7 @@ class Train(Section):
 
 
 class Distill(Section):
-    """What a model learns from a trained one, in addition to the labels."""
+    """Distillation from a trained model, in addition to the labels."""
 
     teacher: str = Field(
         description="The trained model: a run folder or a .keras file, relative to the working "
@@ -231,14 +236,14 @@ class Distill(Section):
     )
     features: Literal["covariance", "attention"] = Field(
         "covariance",
-        description="What is compared of the last feature maps: the covariance of their positions "
-        "(covariance), or where the activations are (attention).",
+        description="Summary of the last feature maps that is compared: the covariance of their "
+        "positions (covariance), or the position of the activations (attention).",
     )
     feature_weight: float = Field(
         0.0,
         ge=0,
         le=1e6,
-        description="Weight of that comparison, which lies in [0, 2]. 0 turns it off.",
+        description="Weight of this comparison, which is in [0, 2]. 0 turns it off.",
     )
 
     @model_validator(mode="after")
@@ -248,7 +253,7 @@ class Distill(Section):
 
 
 class Evaluate(Section):
-    """How the trained model is evaluated."""
+    """The evaluation of the trained model."""
 
     tta: Views = Field(
         "none", description="Views of each test picture whose probabilities are averaged."
@@ -257,7 +262,7 @@ class Evaluate(Section):
 
 
 class Recipe(Section):
-    """A whole run as names and numbers: data → model → training → report."""
+    """The complete description of a run: data, model, training and evaluation."""
 
     name: str = Field(
         "recipe",
@@ -271,7 +276,7 @@ class Recipe(Section):
     model: Annotated[Model, MODEL] = Field(description=Model.__doc__)
     optimizer: Optimizer = Field(default_factory=Optimizer)
     train: Train = Field(default_factory=Train)
-    distill: Distill | None = Field(None, description="Learn from a trained model, too.")
+    distill: Distill | None = Field(None, description="Distillation from a trained model.")
     evaluate: Evaluate = Field(default_factory=Evaluate)
 
     @model_validator(mode="after")
@@ -304,8 +309,8 @@ def _make_schema(*registered):
     # Any key may come from the base. Only a complete recipe has to have them.
     for part in (schema, *schema["$defs"].values()):
         part.pop("required", None)
-    # So a section may lack its name, and then fits several models or datasets. A key of another
-    # one is null where the recipe drops what it inherits.
+    # A section without its name fits several models or datasets. A recipe sets an inherited key
+    # that does not belong to its model or dataset to null.
     for key, section in SECTIONS.items():
         schema["properties"][key]["anyOf"] = schema["properties"][key].pop("oneOf")
         known = section.known_keys()

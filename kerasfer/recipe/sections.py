@@ -1,4 +1,4 @@
-"""Sections of a recipe whose keys depend on their `name`, assembled from a registry."""
+"""Assembles sections of a recipe whose keys depend on their `name` from a registry."""
 
 from functools import cache
 from typing import Annotated, Literal, Union
@@ -16,8 +16,8 @@ class ByName:
 
     Args:
         registry: `{name: entry}`, as `kerasfer.models.MODELS`.
-        base: `Section` class with the keys that all of them share.
-        title: What the `name` is of, such as `"model"`.
+        base: `Section` class with the keys that all entries share.
+        title: The kind of the entries, such as `"model"`.
     """
 
     def __init__(self, registry, base, title):
@@ -26,26 +26,26 @@ class ByName:
         self.title = title
 
     def section(self, name):
-        """Returns the `Section` class of one name."""
+        """Returns the `Section` class of an entry."""
         return _make_section(self.base, self.title, name, options_of(self.registry[name]))
 
     def sections(self):
-        """Returns the `Section` classes of all names."""
+        """Returns the `Section` classes of all entries."""
         return [self.section(name) for name in self.registry]
 
     def own_keys(self, name):
-        """Returns the keys of one name that not all of them have."""
+        """Returns the keys of an entry that are not common to all entries."""
         return list(options_of(self.registry[name]).model_fields)
 
     def known_keys(self):
-        """Returns the keys of all names."""
+        """Returns the keys of all entries."""
         return {key for section in self.sections() for key in section.model_fields}
 
     def validate(self, value, info=None):
         """Checks a section by the class that its `name` selects.
 
-        A key of another name that is null is left out: this is how a recipe drops a key that it
-        inherits. In the context `{"any_model": True}` a model need not be registered.
+        A key of another entry is ignored if it is null. A recipe uses this to remove an inherited
+        key. In the context `{"any_model": True}` a model need not be registered.
         """
         if isinstance(value, Section):
             value = value.model_dump(exclude_none=True)

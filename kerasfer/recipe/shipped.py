@@ -1,4 +1,4 @@
-"""The recipes that come with kerasfer, found by their name."""
+"""Finds the recipes that come with kerasfer by their names."""
 
 import os
 from pathlib import Path
@@ -16,8 +16,8 @@ def find(path, folder=""):
         folder: Subfolder of the recipes to look into: `"tables"` for tables.
 
     Returns:
-        The path as it is given, unless there is no such file and it is such a name. A file with the
-        name and the suffix `.yaml` in the working folder is not passed over.
+        The path of the shipped recipe if `path` is its name, and otherwise `path`. A file in the
+        working folder with this name, with or without the suffix `.yaml`, has priority.
 
     Example:
 

@@ -1,7 +1,7 @@
-"""Reads the YAML of recipes and tables: its values, and the place of each key.
+"""Reads the YAML files of recipes and tables, with the location of each key.
 
-YAML here is what JSON can say. Dates are strings, tags such as `!!timestamp` are unknown, and size,
-depth and aliases are limited, so that no file takes long to read, whatever is in it.
+Only the values of JSON are supported: dates are strings, and tags such as `!!timestamp` are
+unknown. Size, depth and aliases are limited, so that every file is read in a short time.
 """
 
 import os
@@ -16,9 +16,9 @@ from kerasfer.recipe.messages import escaped, show
 from kerasfer.recipe.shipped import names
 from kerasfer.text import closest
 
-MOST_BYTES = 200_000  # of a file
-MOST_VALUES = 20_000  # of a file, each alias counted as what it stands for
-DEEPEST = 20  # levels of nesting
+MOST_BYTES = 200_000  # Of a file.
+MOST_VALUES = 20_000  # Of a file. Each alias counts as the values that it refers to.
+DEEPEST = 20  # Levels of nesting.
 SHIPPED_FOLDERS = {"recipe": "", "table": "tables"}
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
 _TAG = "tag:yaml.org,2002:"
@@ -76,7 +76,7 @@ for _kind in ("null", "bool", "int", "float", "str"):
 for _kind in ("seq", "map"):
     _Loader.add_constructor(_TAG + _kind, yaml.SafeLoader.yaml_constructors[_TAG + _kind])
 for _yaml in (_Loader, _Dumper):
-    # PyYAML follows YAML 1.1, where 1e-4 is a string for want of a dot. Here it is a number.
+    # PyYAML follows YAML 1.1, where 1e-4 is a string because it has no dot. Here it is a number.
     _yaml.add_implicit_resolver(f"{_TAG}float", FLOAT, list("-+.0123456789"))
 
 
@@ -85,8 +85,8 @@ def parse_file(path, kind="recipe", sections="sections such as `data:` and `mode
 
     Args:
         path: The file.
-        kind: What error messages call it.
-        sections: What error messages say it consists of.
+        kind: The kind of the file in error messages.
+        sections: A description of its sections in error messages.
 
     Returns:
         Its values, and the place of each key, `{("train", "epochs"): "file:line"}`.
@@ -114,7 +114,7 @@ def compose(text):
         A `yaml.Node` whose size is limited, or `None` for an empty text.
 
     Raises:
-        ValueError: With what is wrong, and the number of the line where it is known.
+        ValueError: If it is not valid YAML. The message contains the line number if it is known.
     """
     try:
         node = _Loader(text).get_single_node()
@@ -126,7 +126,7 @@ def compose(text):
 
 
 def construct(node):
-    """Turns a node of `compose` into strings, numbers, lists and dicts; raises as `compose`."""
+    """Converts a node of `compose` to strings, numbers, lists and dicts. Raises as `compose`."""
     if node is None:
         return None
     try:
@@ -141,7 +141,7 @@ def dump_yaml(values):
 
 
 def missing(path, kind="recipe"):
-    """Says that a file does not exist, and which ones do."""
+    """Returns a message that a file does not exist, with the names of existing files."""
     folder, stem = Path(path).parent, Path(path).stem
     shipped = names(SHIPPED_FOLDERS[kind])
     hint = f" kerasfer comes with a {kind} of that name: {stem}." if stem in shipped else ""
@@ -184,14 +184,14 @@ def _read_text(path, kind):
         ) from None
     except OSError as error:
         raise RecipeError(f"Cannot read {shown}: {error.strerror}.") from None
-    except ValueError:  # a NUL in the path
+    except ValueError:  # The path contains a NUL.
         raise RecipeError(f"Cannot read {shown}: not a valid path.") from None
 
 
 def _count(node, counts):
-    """Returns the number of values below a node, each alias counted as what it stands for."""
+    """Counts the values below a node. Each alias counts as the values that it refers to."""
     if node not in counts:
-        counts[node] = None  # as long as it is counted
+        counts[node] = None  # While it is counted.
         below = []
         if isinstance(node, yaml.SequenceNode):
             below = node.value
@@ -224,7 +224,7 @@ def _places(node, path, parents=()):
 
 
 def _describe(error):
-    """Returns what is wrong with the YAML, and the number of the line where it is known."""
+    """Describes an error in the YAML, with the line number if it is known."""
     mark = getattr(error, "problem_mark", None)
     problem = escaped(" ".join(str(getattr(error, "problem", None) or error).split()), 150)
     return (problem, mark.line + 1) if mark else (problem,)

@@ -1,7 +1,7 @@
-"""The `report.html` of a run: its results, the comparison with the paper, and its mistakes.
+"""Writes `report.html` for a run: results, comparison with the paper and misclassified pictures.
 
-The page is one file: styles, curves and pictures are embedded. It runs no script and needs no
-network, so it can be mailed or archived as it is.
+The page is a single file with embedded styles, curves and pictures. It contains no scripts and
+loads no resources from a network, so it can be mailed or archived.
 """
 
 import base64
@@ -40,11 +40,11 @@ _ENVIRONMENT = (
     "platform",
     "teacher",
 )
-_THUMBNAIL = 128  # Pixels. Shown at 96, so it is sharp, and sixteen of them are small.
+_THUMBNAIL = 128  # Pixels. Pictures are shown at 96 pixels.
 
 
 def write_report(run_dir, *, mistakes=None, leaking=None):
-    """Writes `report.html` into a run folder from what the run left there.
+    """Writes `report.html` into a run folder, from the other files of the run.
 
     Reads `metrics.json` and, if they exist, `recipe.yaml`, `environment.json`, `history.csv` and
     `heat_maps.png`. Sections without data are left out of the page.
@@ -159,7 +159,7 @@ def _describe_teacher(teacher, metrics):
     """Names the teacher of a student, and how much of its accuracy the student keeps."""
     if not teacher:
         return None
-    # Above folds, each of which had a teacher of its own, this is the first one's.
+    # In the folder above folds with one teacher each, this is the teacher of the first fold.
     if not teacher.get("accuracy") or metrics.get("folds"):
         return teacher["path"]
     kept = metrics["accuracy"] / teacher["accuracy"]
@@ -170,7 +170,7 @@ def _describe_teacher(teacher, metrics):
 
 
 def _describe_extensions(extensions):
-    """Says after which epochs a run was trained further than its first recipe said."""
+    """Lists the epochs after which a finished run was trained further."""
     return ", ".join(
         f"after epoch {step['after_epoch']} ("
         + ", ".join(f"{key}: {old} → {new}" for key, (old, new) in step["changes"].items())

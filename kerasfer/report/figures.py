@@ -1,4 +1,4 @@
-"""The learning curves of a run."""
+"""Draws the learning curves of a run."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Writes the model card of a pretrained model from what was measured."""
+"""Formats the model card of a pretrained model from its measured facts."""
 
 from kerasfer.text import duration, percent
 

@@ -1,7 +1,7 @@
-"""Checkpoints of a training: the weights, the optimizer and the history, in one file each.
+"""Writes and loads checkpoints, each a file with the weights, the optimizer and the history.
 
-A checkpoint is written in one step, and the two newest are kept. Whenever the program dies, at
-least one of them is complete; what was written after it is written again with the same content.
+A checkpoint is written atomically, and the two newest are kept, so at least one of them is complete
+if the program is killed. Files that were written after it are written again with the same content.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a training has achieved so far.
+    """The progress of a training.
 
     Args:
         monitor: The column of the history that selects the best epoch, `"val_accuracy"` or
@@ -88,7 +88,7 @@ class Checkpoint:
     damaged: tuple = ()
 
     def restore(self, model, with_optimizer):
-        """Sets a model, and where asked its built optimizer, to the values of the checkpoint.
+        """Sets a model, and optionally its built optimizer, to the values of the checkpoint.
 
         Raises:
             RunError: If the variables of the model or optimizer have other shapes.
@@ -107,7 +107,7 @@ def save_checkpoint(run, history, model):
         history: The rows of the finished epochs.
         model: The compiled `keras.Model`.
     """
-    # Not in Keras' HDF5 files: h5py reports a full disk late, or not at all.
+    # The format is not Keras' HDF5, because h5py reports a full disk late or not at all.
     path = run.checkpoint / f"epoch_{len(history)}.npz"
     with replace_file(path) as temporary, temporary.open("wb") as file:
         np.savez(
@@ -130,7 +130,7 @@ def load_checkpoint(run):
         run: `kerasfer.runs.folder.RunFolder`.
 
     Returns:
-        A `Checkpoint`, or None where no epoch was finished.
+        A `Checkpoint`, or None if no epoch was finished.
 
     Raises:
         RunError: If there are checkpoints and all of them are damaged.
@@ -153,7 +153,7 @@ def load_checkpoint(run):
 def finish(run):
     """Marks a run as finished, in one step, and keeps only its last checkpoint.
 
-    A call on a finished run completes what an interrupted one left undone.
+    For a finished run it completes an earlier call that was interrupted.
     """
     removed = run.path / ".partial.checkpoint"
     if removed.is_symlink():
@@ -167,8 +167,10 @@ def finish(run):
 
 
 def _keep_last(run, removed):
-    for last in removed.glob("epoch_*.npz"):  # There is one at most.
-        with contextlib.suppress(FileNotFoundError):  # Another process completes it, too.
+    for last in removed.glob("epoch_*.npz"):  # There is at most one.
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # Another process may complete it at the same time.
             os.replace(last, run.last_epoch)
     shutil.rmtree(removed, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""The environment of a run: versions, backend, device, revision, time."""
+"""Describes the environment of a run: versions, backend, device, revision and time."""
 
 import os
 import platform
@@ -35,7 +35,7 @@ def environment(seed):
         "keras": keras.version(),
         "backend": backend,
         "backend_version": sys.modules[backend].__version__,
-        "device": ", ".join(found) if found else f"CPU, {os.cpu_count()} cores",
+        "device": ", ".join(found) if found else _describe_cpu(),
         "platform": platform.platform(),
         "seed": seed,
         "git_revision": _git_revision(),
@@ -61,18 +61,20 @@ def check_backend(expected):
         )
 
 
-def check_same_backend(before, now):
-    """Checks that a run is resumed on the backend that it began with.
-
-    The random numbers and the rounding of another backend differ, so the result would be neither
-    one's.
+def continued(before, now, extended=None):
+    """Describes the environment of a run that an earlier process has begun.
 
     Args:
         before: The dict of `environment.json` of the earlier part.
         now: The same of this process.
+        extended: What is recorded of a training that is now longer than planned, or None.
+
+    Returns:
+        `now` with the time at which the run began, and with all of its extensions.
 
     Raises:
-        RunError: If it is not.
+        RunError: If the run began with another backend, whose random numbers and rounding differ,
+            or with another teacher.
     """
     if before.get("backend") not in (None, now["backend"]):
         raise RunError(
@@ -80,10 +82,21 @@ def check_same_backend(before, now):
             f"{now['backend']}. Resume it with --backend {before['backend']}, or train from the "
             "beginning under another name."
         )
+    teacher, same = (facts.get("teacher") or {} for facts in (now, before))
+    if teacher.get("sha256") != same.get("sha256"):
+        raise RunError(
+            f"The teacher {teacher.get('path')} is not the one that this run began with, since it "
+            "was trained again. Restore the earlier one, or remove the run folder to train from "
+            "the beginning."
+        )
+    kept = {key: before[key] for key in ("started", "extended") if key in before}
+    if extended:
+        kept["extended"] = [*kept.get("extended", ()), extended]
+    return now | kept
 
 
 def accelerators():
-    """Lists the accelerators that the backend computes on, such as `gpu:0`. A CPU is not one."""
+    """Lists the accelerators of the backend, such as `gpu:0`. CPUs are not included."""
     if keras.backend.backend() == "torch":
         import torch  # keras.distribution does not list the devices of PyTorch.
 
@@ -115,6 +128,15 @@ def emulates_half_precision(cpu_facts="/proc/cpuinfo"):
         word for line in lines if line.startswith(("flags", "features")) for word in line.split()
     }
     return bool(known) and not known & {"avx512f", "bf16"}
+
+
+def _describe_cpu():
+    """Names the CPU's cores that this process may use, which `taskset` can reduce."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows.
+        cores = os.cpu_count()
+    return f"CPU, {cores} core{'s' * (cores != 1)}"
 
 
 def _git_revision():

@@ -9,7 +9,7 @@ from kerasfer.runs.folder import RunFolder
 
 
 class FoundRun(NamedTuple):
-    """What was found: the path of the model, and the run's recipe or None."""
+    """The path of a model, and the recipe of its run or None."""
 
     model: Path
     recipe: Recipe | None

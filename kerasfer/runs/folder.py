@@ -1,4 +1,4 @@
-"""The files of a run folder. Their names are defined here and nowhere else."""
+"""Defines the names of the files in a run folder."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from kerasfer.runs.history import read_history
 
 
 class RunFolder:
-    """Names the files of one training, and reads those that describe it.
+    """Holds the paths of the files of a run, and reads some of them.
 
     Nothing is created: `kerasfer.runs.opening.open_run` does that. A run of several folds has one
     run folder for each of them below its own.
@@ -121,7 +121,7 @@ class RunFolder:
         return read_json(self.metrics)
 
     def read_environment(self):
-        """Returns the dict of `environment.json`, which is empty where there is no such file.
+        """Returns the dict of `environment.json`, which is empty if there is no such file.
 
         Raises:
             RunError: If it is damaged.
@@ -129,7 +129,7 @@ class RunFolder:
         return read_json(self.environment) if self.environment.exists() else {}
 
     def read_history(self):
-        """Returns the rows of `history.csv`; none where there is no such file.
+        """Returns the rows of `history.csv`, or an empty list if there is no such file.
 
         Raises:
             RunError: If it is damaged.

@@ -1,4 +1,4 @@
-"""`history.csv`: the loss, accuracy, learning rate and duration of each epoch."""
+"""Writes and reads `history.csv`, the metrics, learning rate and duration of each epoch."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ def write_history(path, rows):
 
 
 def read_history(path):
-    """Reads what `write_history` wrote.
+    """Reads a file of `write_history`.
 
     Args:
         path: The CSV file.

@@ -1,4 +1,4 @@
-"""Decides who may train in a run folder, and holds it while the training lasts."""
+"""Checks whether a run folder can be used for a training, and locks it during the training."""
 
 import contextlib
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from kerasfer.errors import RunError
 from kerasfer.files import only_writer, write_text
 from kerasfer.recipe import dump
-from kerasfer.recipe.differences import differences
+from kerasfer.recipe.differences import differences, extension
 
 _ELSEWHERE = "Choose another --output-dir, or another name with --set name=…"
 
@@ -20,11 +20,15 @@ def check_run(run, recipe, resume):
         resume: Whether an interrupted run is to be resumed, and a finished one kept or trained
             further.
 
+    Returns:
+        Both values of each key that makes the training longer than the recipe of the run does, such
+        as `{"train.epochs": (30, 60)}`. Empty for a new run.
+
     Raises:
         RunError: If it does.
     """
     if is_new(run):
-        return
+        return {}
     if run.folds:
         raise RunError(f"{run.path} holds the folds of another run. {_ELSEWHERE}.")
     if run.is_finished and not resume:
@@ -37,27 +41,12 @@ def check_run(run, recipe, resume):
             f"{run.path} holds an interrupted run. Add --resume to continue it, or remove the "
             "folder to train from the beginning."
         )
-    if resume:
-        _check_same(run, recipe)
-
-
-def extension(run, recipe):
-    """Compares how long a recipe trains with how long a run was to be trained.
-
-    Args:
-        run: `RunFolder`.
-        recipe: `kerasfer.recipe.Recipe`, which `check_run` accepts.
-
-    Returns:
-        Both values of each key that makes the training longer, such as
-        `{"train.epochs": (30, 60)}`. Empty for a new run.
-    """
-    return _extension(run.load_recipe(), recipe) if run.exists else {}
+    return _check_same(run, recipe) if resume else {}
 
 
 @contextlib.contextmanager
 def open_run(run, recipe, resume):
-    """Holds a run folder for this process, and marks the run as finished when the block succeeds.
+    """Locks a run folder for this process, and marks the run as finished when the block succeeds.
 
     Args:
         run: `RunFolder`.
@@ -72,15 +61,15 @@ def open_run(run, recipe, resume):
         RunError: As for `check_run`; if another process trains in the folder; or if the
             checkpoints are damaged.
     """
-    from kerasfer.runs.checkpoints import finish, load_checkpoint, reopen  # They import Keras.
+    from kerasfer.runs.checkpoints import finish, load_checkpoint, reopen  # These import Keras.
 
     check_run(run, recipe, resume)
     make_folder(run.checkpoint)
     with only_writer(run.checkpoint):
         # Another process may have finished the run since the first check.
-        check_run(run, recipe, resume)
+        longer = check_run(run, recipe, resume)
         if run.is_finished:
-            if not extension(run, recipe):
+            if not longer:
                 raise RunError(f"Another process has finished {run.path} in the meantime.")
             reopen(run)
         checkpoint = load_checkpoint(run) if resume else None
@@ -92,7 +81,7 @@ def open_run(run, recipe, resume):
 def open_folds(run, recipe, resume):
     """Prepares the folder above the runs `fold_0`, `fold_1`, … of one recipe.
 
-    It holds the recipe that all of them share, so that they may be trained together or one by one.
+    The folder holds their common recipe, so that they can be trained together or one by one.
 
     Args:
         run: `RunFolder` above the folds.
@@ -100,8 +89,8 @@ def open_folds(run, recipe, resume):
         resume: As for `check_run`.
 
     Returns:
-        The folds' `RunFolder`s by number, of those that the recipe names. All of them may be
-        trained: a run is refused before the first hour of training, not after it.
+        A dict from numbers to the `RunFolder`s of the folds that the recipe names. All of them are
+        checked before the first one is trained.
 
     Raises:
         RunError: As for `check_run`.
@@ -161,29 +150,20 @@ def make_folder(path):
 
 
 def _is_content(run, path):
-    # A run that was killed at its very beginning leaves nothing to keep.
+    # A run that was killed before its first checkpoint contains nothing to keep.
     if path == run.checkpoint and path.is_dir():
         return any(entry.name != "lock" for entry in path.iterdir())
     return path.name != f".partial.{run.recipe.name}"
 
 
 def _check_same(run, recipe):
+    """Checks that a recipe is that of a run, or extends it; returns the extension."""
     before = run.load_recipe()
-    changed = differences(before, recipe)
-    if changed and set(changed) != set(_extension(before, recipe)):
+    changed, longer = differences(before, recipe), extension(before, recipe)
+    if changed and set(changed) != set(longer):
         raise RunError(
             f"{run.path} was started with another recipe. The values of {', '.join(changed)} "
             "differ. Resume it with the same recipe and --set (only train.epochs and "
             f"train.early_stopping may be raised), or start another run. {_ELSEWHERE}."
         )
-
-
-def _extension(before, recipe):
-    """Returns what lets a recipe train further than another, `{"train.epochs": (30, 60)}`."""
-    longer = {}
-    if recipe.train.epochs > before.train.epochs:
-        longer["train.epochs"] = (before.train.epochs, recipe.train.epochs)
-    patience, now = before.train.early_stopping, recipe.train.early_stopping
-    if patience is not None and (now is None or now > patience):
-        longer["train.early_stopping"] = (patience, now)
     return longer

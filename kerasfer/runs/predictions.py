@@ -1,4 +1,4 @@
-"""`predictions.csv`: the predicted probabilities of each picture, from which any score follows."""
+"""Writes and reads `predictions.csv`, the predicted probabilities of each picture."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ _COLUMNS = ["id", "target", "prediction"]
 
 
 class Predictions(NamedTuple):
-    """Predictions that were read back.
+    """The content of a `predictions.csv`.
 
     Args:
         ids: `n` names.
@@ -50,7 +50,7 @@ def write_predictions(path, ids, targets, probabilities, class_names):
 
 
 def read_predictions(path):
-    """Reads what `write_predictions` wrote.
+    """Reads a file of `write_predictions`.
 
     Returns:
         `Predictions`.

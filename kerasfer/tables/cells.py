@@ -60,6 +60,9 @@ class Row(Part):
         None, description="Class that is scored, in columns of precision, recall and f1."
     )
     paper: dict[str, float] = Field({}, description="Published values by column.")
+    against: str | None = Field(
+        None, description="Row that this row is compared with, test picture by test picture."
+    )
     quoted: str | None = Field(
         None, description="Why the row is only quoted and cannot be trained."
     )
@@ -68,7 +71,9 @@ class Row(Part):
 class Figure(Section):
     """A figure of the paper, drawn from the runs of the table."""
 
-    kind: Literal["confusion", "loss", "gradient_norm"] = Field(description="What is drawn.")
+    kind: Literal["confusion", "loss", "gradient_norm", "accuracy_time"] = Field(
+        description="What is drawn."
+    )
     rows: list[str] | None = Field(None, description="Rows that are drawn. Default: all.")
     title: str = Field("", description="Title.")
 
@@ -103,6 +108,12 @@ class TableFile(Section):
                         f"`rows.{name}` names the column {column!r}; the table has "
                         f"{', '.join(self.columns)}."
                     )
+            if row.against is not None and (row.against == name or row.against not in self.rows):
+                others = ", ".join(other for other in self.rows if other != name)
+                raise ValueError(
+                    f"`rows.{name}.against` must be another row of the table: {others}. Received: "
+                    f"{row.against!r}."
+                )
             scored = any(column.metric in CLASS_METRICS for column in self.columns.values())
             if scored != (row.class_name is not None):
                 raise ValueError(

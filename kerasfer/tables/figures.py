@@ -13,6 +13,7 @@ from kerasfer.files import replace_file
 from kerasfer.plotting import INK, save, style
 from kerasfer.report.figures import draw_losses
 from kerasfer.runs.folder import RunFolder
+from kerasfer.tables.accuracy_time import HEADING, draw_trainings, list_trainings, tabulate
 
 SMOOTHED = 1 / 50  # The share of a training over which a curve of norms is averaged.
 
@@ -26,7 +27,8 @@ def draw_figures(table, filled, folder):
         folder: The folder to write into. It is created.
 
     Returns:
-        The paths of the written files: a PNG for each figure, and a CSV for gradient norms.
+        The paths of the written files: a PNG for each figure, and a CSV for gradient norms and
+        training times.
 
     Raises:
         RunError: If a run lacks what the figure shows.
@@ -111,18 +113,36 @@ def _draw_gradient_norms(shown, path, title):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
         save(drawing, path)
-    table = path.with_suffix(".csv")
-    with replace_file(table) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["step", *curves])
-        longest = max(map(len, curves.values()))
-        for step in range(longest):
-            row = [
+    rows = [
+        [
+            step + 1,
+            *(
                 f"{c[step]:.6g}" if step < len(c) and np.isfinite(c[step]) else ""
                 for c in curves.values()
-            ]
-            writer.writerow([step + 1, *row])
-    return [path, table]
+            ),
+        ]
+        for step in range(max(map(len, curves.values())))
+    ]
+    return [path, _write_csv(path.with_suffix(".csv"), ["step", *curves], rows)]
+
+
+def _write_csv(path, heading, rows):
+    with replace_file(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([heading, *rows])
+    return path
+
+
+def _draw_accuracy_over_time(shown, path, title):
+    trainings = list_trainings(shown)
+    if not trainings:
+        return []
+    with style(INK):
+        drawing = Drawing(figsize=(8, 5.4), layout="constrained")
+        axes = drawing.add_subplot(title=title)
+        draw_trainings(axes, trainings)
+        save(drawing, path)
+    return [path, _write_csv(path.with_suffix(".csv"), HEADING, tabulate(trainings))]
 
 
 def _average(norms, width):
@@ -143,4 +163,5 @@ _KINDS = {
     "confusion": _draw_confusions,
     "loss": _draw_losses,
     "gradient_norm": _draw_gradient_norms,
+    "accuracy_time": _draw_accuracy_over_time,
 }

@@ -85,7 +85,7 @@ def list_tables(path):
     return head.read_text(encoding="utf-8") if head.exists() else None, paths
 
 
-def fill_table(table, *, output_dir="runs", results_dir=None):
+def fill_table(table, *, output_dir="runs", results_dir=None, problems=None):
     """Finds the results for each cell of a table.
 
     A run folder is preferred to a recorded summary. A run with a recipe that differs from that of
@@ -96,6 +96,7 @@ def fill_table(table, *, output_dir="runs", results_dir=None):
         output_dir: The folder of the runs.
         results_dir: The folder of the recorded summaries; None for `results` next to the folder of
             the table.
+        problems: Why runs failed, `{one line: names of the runs}`, as `run_missing` returns it.
 
     Returns:
         A `Filled` for each cell.
@@ -115,15 +116,27 @@ def fill_table(table, *, output_dir="runs", results_dir=None):
         name: _find_result(recipe, Path(output_dir), results_dir)
         for name, recipe in recipes.items()
     }
-    return [_fill(cell, [found[recipe.name] for recipe in cell.recipes]) for cell in table.cells]
+    failed = {name: reason for reason, names in (problems or {}).items() for name in names}
+    return [
+        _explain(_fill(cell, [found[recipe.name] for recipe in cell.recipes]), failed)
+        for cell in table.cells
+    ]
 
 
 def _fill(cell, found):
     """Returns a `Filled` from what was found for each recipe of a cell."""
     results = tuple(result for result, _ in found if result)
     problem = next((problem for _, problem in found if problem), None)
-    values = [value for result in results if (value := _measure(cell, result))]
+    values = [value for result in results if (value := measure(cell, result))]
     return Filled(cell, results, _combine(values) if values else None, problem)
+
+
+def _explain(filled, failed):
+    """Adds to an empty cell why its run failed."""
+    names = [recipe.name for recipe in filled.cell.recipes if recipe.name in failed]
+    if filled.value or filled.problem or not names:
+        return filled
+    return replace(filled, problem=f"{names[0]} was not run: {failed[names[0]]}")
 
 
 def _combine(values):
@@ -174,8 +187,19 @@ def other_recipe(path, changed):
     )
 
 
-def _measure(cell, result):
-    """Returns the `Value` of a cell in a run, or None if its list was not evaluated."""
+def measure(cell, result):
+    """Measures one of the runs that fill a cell.
+
+    Args:
+        cell: `kerasfer.tables.cells.Cell`.
+        result: `kerasfer.tables.results.Result`.
+
+    Returns:
+        The `Value`, or None if the list of the cell was not evaluated.
+
+    Raises:
+        RunError: If the run lacks the class of the cell.
+    """
     metrics = result.lists.get(cell.list_name) if cell.list_name else result.metrics
     if metrics is None:
         return None

@@ -5,7 +5,7 @@ kilobytes of numbers and may be committed, so that a page of results can be writ
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from kerasfer.errors import RecipeError, RunError
 from kerasfer.files import read_json, write_json
 from kerasfer.recipe.schema import Recipe
 from kerasfer.runs.folder import RunFolder
+from kerasfer.tables.outcomes import pack, read_outcomes, unpack
 
 # What a reader of a result needs to know of environment.json, without details of the machine.
 _KEPT = (
@@ -29,6 +30,9 @@ _KEPT = (
 )
 
 
+ALL = "all"  # The name that stands for all test pictures where others are those of lists.
+
+
 @dataclass(frozen=True)
 class Result:
     """The results of a finished run.
@@ -42,6 +46,9 @@ class Result:
         environment: Versions, device, seed and seconds.
         history: The rows of `history.csv`, dicts of floats.
         folder: The run folder, or None if only the summary is available.
+        predictions: The paths of the predictions for the test pictures, by the name of the list, or
+            `"all"`. Empty if only the summary is available.
+        recorded: The outcomes for the same pictures as a summary has them. Empty for a run folder.
     """
 
     name: str
@@ -51,6 +58,19 @@ class Result:
     environment: dict
     history: list
     folder: Path | None = None
+    predictions: dict = field(default_factory=dict)
+    recorded: dict = field(default_factory=dict)
+
+    def outcomes(self, list_name=None):
+        """Returns the `Outcomes` for the test pictures or those of a list; None if unknown.
+
+        Raises:
+            RunError: If they are damaged.
+        """
+        name = list_name or ALL
+        if name in self.recorded:
+            return unpack(self.recorded[name])
+        return read_outcomes(self.predictions[name]) if name in self.predictions else None
 
 
 def read_run(folder):
@@ -75,6 +95,9 @@ def read_run(folder):
         recipe = None
     tta = recipe.evaluate.tta if recipe else "none"
     lists = run.evaluations(f"{metrics['dataset']}_{metrics['split']}_{tta}_")
+    tables = {ALL: run.predictions} | {
+        name: path.with_suffix(".csv") for name, path in lists.items()
+    }
     return Result(
         name=run.path.name,
         recipe=recipe,
@@ -86,6 +109,7 @@ def read_run(folder):
             for row in run.read_history()
         ],
         folder=run.path,
+        predictions={name: path for name, path in tables.items() if path.exists()},
     )
 
 
@@ -111,6 +135,7 @@ def read_summary(path):
             lists=values["lists"],
             environment=values["environment"],
             history=values["history"],
+            recorded=values.get("outcomes", {}),  # Older summaries have none.
         )
     except KeyError as error:
         raise RunError(f"{path} lacks {error}. Record the run again.") from error
@@ -122,6 +147,12 @@ def write_summary(result, folder):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result.name}.json"
     kept = {key: result.environment[key] for key in _KEPT if key in result.environment}
+    # `data` names the folder of the data, which is a detail of the machine, too.
+    lists = {
+        name: {key: value for key, value in metrics.items() if key != "data"}
+        for name, metrics in result.lists.items()
+    }
+    outcomes = {name: pack(read_outcomes(table)) for name, table in result.predictions.items()}
     write_json(
         path,
         {
@@ -129,8 +160,9 @@ def write_summary(result, folder):
             "recipe": result.recipe.model_dump(exclude_none=True),
             "environment": kept,
             "metrics": result.metrics,
-            "lists": result.lists,
+            "lists": lists,
             "history": result.history,
+            "outcomes": outcomes,
         },
     )
     return path

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from kerasfer.errors import KerasferError, RunError
@@ -51,7 +52,7 @@ def run_missing(table, *, data_dir=None, output_dir="runs", hours=None, tell=pri
     import keras  # Takes seconds, which a table without missing runs should not cost.
 
     output_dir, problems, started = Path(output_dir), {}, time.monotonic()
-    jobs = [job for job in list_jobs(table) if _is_missing(job, output_dir)]
+    jobs = missing_jobs(table, output_dir)
     for number, job in enumerate(jobs):
         elapsed = time.monotonic() - started
         if hours is not None and elapsed >= 3600 * hours:
@@ -63,7 +64,7 @@ def run_missing(table, *, data_dir=None, output_dir="runs", hours=None, tell=pri
         left = _estimate(elapsed, number, len(jobs))
         tell(f"Run {number + 1} of {len(jobs)}: {job.recipe.name} ({cells}){left}")
         try:
-            _complete(job, data_dir, output_dir)
+            complete(job.recipe, job.lists, data_dir=data_dir, output_dir=output_dir)
         except KerasferError as error:
             problems.setdefault(str(error), []).append(job.recipe.name)
             tell(f"  not possible: {error}")
@@ -72,12 +73,22 @@ def run_missing(table, *, data_dir=None, output_dir="runs", hours=None, tell=pri
 
 
 def list_jobs(table):
-    """Returns the `Job`s of a table. All seeds of a cell come before the next cell."""
+    """Returns the `Job`s of a table.
+
+    All cells of a seed come before the next seed, so that a table whose time budget is used up is
+    complete for its first seeds.
+    """
     jobs = {}
-    for cell in table.cells:
-        for recipe in cell.recipes:
-            jobs.setdefault(recipe.name, Job(recipe, [])).cells.append(cell)
+    for seed_of_each in zip_longest(*(cell.recipes for cell in table.cells)):
+        for cell, recipe in zip(table.cells, seed_of_each, strict=True):
+            if recipe is not None:
+                jobs.setdefault(recipe.name, Job(recipe, [])).cells.append(cell)
     return list(jobs.values())
+
+
+def missing_jobs(table, output_dir):
+    """Returns the `Job`s of a table that are not finished in a folder of runs."""
+    return [job for job in list_jobs(table) if _is_missing(job, Path(output_dir))]
 
 
 def _estimate(elapsed, done, total):
@@ -92,13 +103,22 @@ def _is_missing(job, output_dir):
     return any(name not in result.lists for name in job.lists)
 
 
-def _complete(job, data_dir, output_dir):
-    """Trains a run as far as it is not finished, and evaluates it on the lists of its cells."""
+def complete(recipe, lists, *, data_dir=None, output_dir="runs"):
+    """Trains a run as far as it is not finished, and evaluates it on lists of test pictures.
+
+    Args:
+        recipe: The `Recipe` of the run.
+        lists: The names of the lists.
+        data_dir: As for `run_missing`.
+        output_dir: As for `run_missing`.
+
+    Raises:
+        KerasferError: If the run is not possible.
+    """
     from kerasfer.evaluate import evaluate
     from kerasfer.train import train
 
-    recipe = job.recipe
-    run = RunFolder(output_dir / recipe.name)
+    run = RunFolder(Path(output_dir) / recipe.name)
     if run.exists:
         before = run.load_recipe()
         changed = differences(recipe, before)
@@ -109,6 +129,6 @@ def _complete(job, data_dir, output_dir):
     if not run.is_finished:
         train(recipe, data_dir=data_dir, output_dir=output_dir, resume=True)
     known = read_run(run.path).lists
-    for name in job.lists:
+    for name in lists:
         if name not in known:
             evaluate(run.path, data_dir=data_dir, list_name=name)

@@ -1,9 +1,16 @@
 """Renders a filled table as text for a terminal, or as Markdown for a page of results."""
 
 from kerasfer.tables.cells import CLASS_METRICS
+from kerasfer.tables.comparing import compare_rows
 from kerasfer.text import duration
 
 _NONE = "–"
+_COMPARISONS = (
+    "Differences are those of the accuracy on the same test pictures, with 95 % intervals. p is "
+    "the p-value of McNemar's test; with several seeds, the mean over the seeds is one observation "
+    "of a picture. Neither covers how much trainings differ by chance, which the values by seed "
+    "show."
+)
 
 
 def render_table(table, filled, *, markdown=False):
@@ -27,12 +34,13 @@ def render_table(table, filled, *, markdown=False):
     notes = _notes(table, filled)
     measured = any(entry.value for entry in filled)
     rows = _rows(table, filled) if measured or not markdown else _published(table, filled)
-    if markdown:
-        body = _markdown_rows(rows)
-        notes = [f"- {note}" for note in notes]
-        return "\n".join([f"## {table.file.title}", "", *body, "", *notes]).rstrip() + "\n"
-    notes = [f"  {note}" for note in notes]
-    return "\n".join([table.file.title, "", *_aligned_rows(rows), "", *notes]).rstrip() + "\n"
+    comparisons = _comparisons(table, filled)
+    if comparisons:
+        notes.append(_COMPARISONS)
+    write = _markdown_rows if markdown else _aligned_rows
+    body = [line for part in (rows, comparisons) if part for line in (*write(part), "")]
+    title, start = (f"## {table.file.title}", "- ") if markdown else (table.file.title, "  ")
+    return "\n".join([title, "", *body, *(start + note for note in notes)]).rstrip() + "\n"
 
 
 def _rows(table, filled):
@@ -59,10 +67,41 @@ def _rows(table, filled):
             row["protocol"] = value.protocol + (", leaking" if value.leaking else "")
             row["N"] = f"{value.num_samples:,}"
         if cell.recipe is not None:
-            seeds = f" (+ {len(cell.recipes) - 1} seeds)" if len(cell.recipes) > 1 else ""
+            seeds = _other_seeds(len(cell.recipes) - 1)
             row["run"] = cell.recipe.name + seeds
         rows.append(row)
     return rows
+
+
+def _other_seeds(count):
+    return f" (+ {count} seed{'s' * (count != 1)})" if count else ""
+
+
+def _comparisons(table, filled):
+    """Returns the lines of the comparisons of rows, as `_rows` does."""
+    write = _writer(table.file.unit)
+    return [
+        {
+            "row": row,
+            "against": against,
+            "column": column,
+            "difference": _difference(result, write),
+            "p": "< 0.001" if result.p_value < 0.001 else f"{result.p_value:.3f}",
+            "by seed": ", ".join(_signed(value, write) for value in result.by_seed),
+            "N": f"{num_samples:,}",
+        }
+        for row, against, column, result, num_samples in compare_rows(table, filled)
+    ]
+
+
+def _difference(result, write):
+    low, high = (_signed(end, write) for end in result.interval)
+    return f"{_signed(result.difference, write)} [{low}, {high}]"
+
+
+def _signed(share, write):
+    text = write(share)
+    return text if text.startswith("-") else f"+{text}"
 
 
 def _published(table, filled):

@@ -1,4 +1,4 @@
-"""Trains what a recipe describes: fits, evaluates and reports a model in a run folder."""
+"""Trains and evaluates the model of a recipe, and writes the results into a run folder."""
 
 import contextlib
 import time
@@ -9,30 +9,37 @@ import keras
 
 from kerasfer.data.checks.duplicates import exact_duplicates
 from kerasfer.data.loading import load_folds
+from kerasfer.evaluate.scoring import evaluate_batches
 from kerasfer.files import check_temporary_folder, write_json
+from kerasfer.models.loading import load_model
 from kerasfer.report import write_folds_report
 from kerasfer.runs.checkpoints import finish
-from kerasfer.runs.environment import check_backend, check_same_backend, environment
+from kerasfer.runs.environment import check_backend, continued, environment
 from kerasfer.runs.folder import RunFolder
-from kerasfer.runs.opening import check_run, extension, open_folds, open_run, recipe_of_fold
-from kerasfer.train.announcing import announce, announce_result
+from kerasfer.runs.opening import check_run, open_folds, open_run, recipe_of_fold
+from kerasfer.train.announcing import (
+    announce,
+    announce_checkpoint,
+    announce_data,
+    announce_result,
+)
 from kerasfer.train.building import build, make_batches
-from kerasfer.train.results import evaluate_test_split, write_results
+from kerasfer.train.devices import find_devices, parallel, synchronize
+from kerasfer.train.results import write_results
 from kerasfer.train.stages import fit
-from kerasfer.train.teachers import check_same_teacher
 
 
 def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
-    """Trains and evaluates what a recipe describes, in `output_dir/<recipe name>`.
+    """Trains and evaluates the model of a recipe, in the run folder `output_dir/<recipe name>`.
 
-    With several folds each of them is a run of its own, `fold_0` and so on, and the folder above
-    them holds their summary.
+    If there are several folds, each of them has a run folder, `fold_0` and so on, and the folder
+    above them holds their summary.
 
     Args:
         recipe: `kerasfer.recipe.Recipe`.
         data_dir: The folder of the datasets; None for `$KERASFER_DATA`, else `data`.
         output_dir: The folder of the runs.
-        resume: Whether to continue an interrupted run. A finished run is trained further where
+        resume: Whether to continue an interrupted run. A finished run is trained further if
             `train.epochs` is larger than before, and is otherwise kept. Finished folds are not
             repeated.
 
@@ -54,81 +61,81 @@ def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
     check_temporary_folder()
     run = RunFolder(Path(output_dir) / recipe.name)
     folds = load_folds(recipe.data, recipe.train.seed, data_dir)
+    tell = _teller(recipe.train.verbose)
     with _dtype_policy(recipe.train.precision):
-        if len(folds) > 1:
-            return _train_folds(recipe, folds, run, data_dir, resume)
-        return _train_fold(recipe, folds[0], run, data_dir, resume)
+        if len(folds) == 1:
+            return _train_fold(recipe, folds[0], run, data_dir, resume, tell)
+        return _train_folds(recipe, folds, run, data_dir, resume, tell)
 
 
-def _train_folds(recipe, folds, run, data_dir, resume):
-    """Trains the folds that the recipe names. The last one to finish brings the summary."""
-    named = open_folds(run, recipe, resume)
-    tell = _teller(recipe)
-    for number, fold_run in named.items():
+def _train_folds(recipe, folds, run, data_dir, resume, tell):
+    """Trains the folds that the recipe names. The last one to finish writes the summary."""
+    opened = open_folds(run, recipe, resume)
+    for number, fold_run in opened.items():
         tell(f"Fold {number + 1} of {len(folds)}: {fold_run.path}")
         fold_recipe = recipe_of_fold(recipe, number)
-        metrics = _train_fold(fold_recipe, folds[number], fold_run, data_dir, resume)
-        keras.utils.clear_session()  # Frees what the backend keeps of the fold's model.
+        metrics = _train_fold(fold_recipe, folds[number], fold_run, data_dir, resume, tell)
+        keras.utils.clear_session()  # Frees the memory of the model of this fold.
     if not all(run.fold(number).is_finished for number in range(len(folds))):
         return metrics
     report = write_folds_report(run.path)
-    if len(named) == 1:
+    if len(opened) == 1:
         tell(f"All {len(folds)} folds are finished. Their summary is {report}.")
         return metrics
     return {**run.read_metrics(), "run": str(run.path)}
 
 
-def _train_fold(recipe, fold, run, data_dir, resume):
-    tell = _teller(recipe)
-    check_run(run, recipe, resume)
-    longer = extension(run, recipe)
+def _train_fold(recipe, fold, run, data_dir, resume, tell):
+    """Trains and evaluates one model."""
+    longer = check_run(run, recipe, resume)
     if run.is_finished and not longer:
         finish(run)
         tell(f"{run.path} is finished already.")
         return {**run.read_metrics(), "run": str(run.path)}
     keras.utils.set_random_seed(recipe.train.seed)
-    # The model comes first: a wrong value shows before pictures are decoded.
-    model, facts = build(recipe, fold, data_dir)
-    batches = make_batches(recipe, fold)
+    devices = find_devices(recipe)
+    # The model is built first, so that wrong values are reported before pictures are decoded.
+    with parallel(devices):
+        model, facts = build(recipe, fold, data_dir)
+    synchronize(model, devices)
+    size = recipe.evaluate.batch_size
+    batches = make_batches(fold, recipe.data, recipe.train.seed, size, len(devices))
     duplicates = exact_duplicates(batches.train.samples, batches.test.samples)
-    facts = environment(recipe.train.seed) | facts
+    facts = environment(recipe.train.seed) | {"num_devices": len(devices)} | facts
     if run.checkpoints or run.is_finished:
-        facts = _continue(run, facts, longer)
+        facts = continued(run.read_environment(), facts, _extension(run, longer))
     with open_run(run, recipe, resume) as checkpoint:
         write_json(run.environment, facts)
-        announce(recipe, run, facts, batches, duplicates, checkpoint, tell)
-        state = fit(model, batches[:2], recipe.train, recipe.optimizer, run, checkpoint)
+        announce(recipe, facts, batches, run.path, tell)
+        announce_data(batches, duplicates, tell)
+        if checkpoint:
+            announce_checkpoint(checkpoint, tell)
+        with parallel(devices):
+            state = fit(model, batches[:2], recipe.train, recipe.optimizer, run, checkpoint)
         facts["seconds"] = round(state.seconds, 1)
         write_json(run.environment, facts)
         started = time.monotonic()
-        evaluation, model = evaluate_test_split(run, batches.test, fold, recipe, duplicates)
+        best = load_model(run.model, landmarks=True)
+        tta = recipe.evaluate.tta
+        evaluation = evaluate_batches(best, batches.test, fold, tta=tta, duplicates=duplicates)
         announce_result(evaluation.metrics, facts, time.monotonic() - started, tell)
-        write_results(run, evaluation, model, recipe.train.monitor)
+        write_results(run, evaluation, best, recipe.train.monitor)
     return {**evaluation.metrics, "run": str(run.path)}
 
 
-def _continue(run, facts, longer):
-    """Returns what `environment.json` says of a run that other processes have trained before.
-
-    Raises:
-        RunError: If the run began with another backend or teacher.
-    """
-    before = run.read_environment()
-    check_same_backend(before, facts)
-    check_same_teacher(before, facts)
-    kept = {key: before[key] for key in ("started", "extended") if key in before}
-    if longer:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        step = {"after_epoch": len(run.read_history()), "time": now, "changes": longer}
-        kept["extended"] = [*kept.get("extended", ()), step]
-    return facts | kept
+def _extension(run, longer):
+    """Returns what `environment.json` records of a run that is trained longer than planned."""
+    if not longer:
+        return None
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"after_epoch": len(run.read_history()), "time": now, "changes": longer}
 
 
-def _teller(recipe):
-    """Returns what prints a line about the training, unless the recipe asks for silence."""
+def _teller(verbose):
+    """Returns a function that prints a line, or does nothing if `verbose` is 0."""
 
     def tell(line):
-        if recipe.train.verbose:
+        if verbose:
             print(line, flush=True)
 
     return tell

@@ -1,4 +1,4 @@
-"""What a training prints before it begins and after it ends."""
+"""Prints descriptions of a training before it begins and after it ends."""
 
 import numpy as np
 
@@ -7,23 +7,21 @@ from kerasfer.runs.environment import emulates_half_precision
 from kerasfer.text import duration, percent, printable
 
 
-def announce(recipe, run, facts, batches, duplicates, checkpoint, tell):
+def announce(recipe, facts, batches, path, tell):
     """Describes a training that begins or is resumed.
 
     Args:
         recipe: `kerasfer.recipe.Recipe`.
-        run: `kerasfer.runs.folder.RunFolder`.
         facts: The dict of `environment.json`.
         batches: `TrainingBatches`.
-        duplicates: bool array, which test pictures are in the training set too.
-        checkpoint: The `Checkpoint` to resume from, or None.
+        path: The run folder.
         tell: Function that prints a line.
     """
     sizes = " / ".join(f"{len(part.samples):,}" for part in batches)
     tell(
         f"{recipe.name}: {recipe.model.name}, {facts['num_parameters']:,} parameters, on {sizes} "
         f"pictures of {recipe.data.name} (train / validation / test), {facts['backend']} on "
-        f"{facts['device']}, into {printable(run.path)}"
+        f"{facts['device']}, into {printable(path)}"
     )
     if "weights" in facts:
         weights = facts["weights"]
@@ -34,17 +32,30 @@ def announce(recipe, run, facts, batches, duplicates, checkpoint, tell):
             f"This CPU only emulates {recipe.train.precision}. With "
             "--set train.precision=float32 an epoch is several times faster."
         )
+
+
+def announce_data(batches, duplicates, tell):
+    """Describes the landmarks, unreadable pictures and duplicates of the data.
+
+    Args:
+        batches: `TrainingBatches`.
+        duplicates: bool array, which test pictures are in the training set too.
+        tell: Function that prints a line.
+    """
     notes = (*batches.train.samples.notes, *describe_large(batches.train.samples))
     for line in (*notes, *_landmarks(batches), *_bad_pictures(batches), *_duplicates(duplicates)):
         tell(line)
-    if checkpoint:
-        for path in checkpoint.damaged:
-            tell(f"The checkpoint {path} is damaged. The one before it is used.")
-        tell(f"Resuming after epoch {len(checkpoint.history)}.")
+
+
+def announce_checkpoint(checkpoint, tell):
+    """Describes the `Checkpoint` that a training is resumed from."""
+    for path in checkpoint.damaged:
+        tell(f"The checkpoint {path} is damaged. The one before it is used.")
+    tell(f"Resuming after epoch {len(checkpoint.history)}.")
 
 
 def announce_result(metrics, facts, seconds, tell):
-    """Describes how the evaluation on the test split went.
+    """Describes the evaluation on the test split.
 
     Args:
         metrics: The dict of `metrics.json`.

@@ -1,14 +1,13 @@
-"""Builds what a training needs from a recipe: the model and the batches."""
+"""Builds the model and the batches of a training."""
 
 from typing import NamedTuple
 
-import numpy as np
-
 from kerasfer.data.batches import Batches, Training
 from kerasfer.data.samples import class_weights, limit
-from kerasfer.data.scanning import scan
+from kerasfer.data.scanning import check_readable
 from kerasfer.models import build_model
 from kerasfer.models.loading import check_landmarks
+from kerasfer.train.devices import validation_multiple
 from kerasfer.train.distillation import Distilled
 from kerasfer.train.stages import check_warmup
 from kerasfer.train.teachers import load_teacher
@@ -16,7 +15,7 @@ from kerasfer.train.transfer import is_own, transfer
 
 
 class TrainingBatches(NamedTuple):
-    """The `Batches` of the three parts of a fold."""
+    """The `Batches` of the three splits of a fold."""
 
     train: Batches
     validation: Batches
@@ -32,61 +31,62 @@ def build(recipe, fold, data_dir=None):
         data_dir: The folder of the datasets, in which a teacher's training data is looked for.
 
     Returns:
-        The model, and what `environment.json` says of it.
+        The model, and a dict of facts about it for `environment.json`.
 
     Raises:
         RecipeError: If the recipe's values do not fit together.
         DataError: If the model and the data do not fit together.
     """
+    weights = getattr(recipe.model, "weights", None)
     # The weights of another run are copied into a model that is built with random ones.
-    begins = is_own(getattr(recipe.model, "weights", None))
-    left_out = {"name", "weights"} if begins else {"name"}
+    from_run = is_own(weights)
+    left_out = {"name", "weights"} if from_run else {"name"}
     options = recipe.model.model_dump(exclude=left_out, exclude_none=True)
     names = fold.train.class_names
     model = build_model(recipe.model.name, names, recipe.data.image_size, **options)
-    check_warmup(model, recipe.train)
     check_landmarks(model, fold.train)
+    check_warmup(model, recipe.train)
     facts = {"num_parameters": model.count_params()}
-    if begins:
-        facts["weights"] = transfer(model, recipe, fold, data_dir)
+    number = recipe.data.fold
+    if from_run:
+        facts["weights"] = transfer(model, weights, fold, number, data_dir)
     if recipe.distill:
-        teacher, facts["teacher"] = load_teacher(recipe, fold, data_dir)
+        teacher, facts["teacher"] = load_teacher(recipe.distill.teacher, fold, number, data_dir)
         model = Distilled(model, teacher, recipe.distill)
     return model, facts
 
 
-def make_batches(recipe, fold):
-    """Returns the `TrainingBatches` of a fold.
+def make_batches(fold, data, seed, evaluation_batch_size, num_devices=1):
+    """Makes the batches of a fold.
+
+    Args:
+        fold: `kerasfer.data.protocols.Fold`.
+        data: The recipe's `data` section.
+        seed: The seed of the order, the augmentation and the subset.
+        evaluation_batch_size: The batch size of the validation and test batches.
+        num_devices: The number of devices that share each batch during the training.
+
+    Returns:
+        `TrainingBatches`.
 
     Raises:
-        DataError: If a test picture cannot be read. An unreadable training or validation picture
-            shows in the first epoch.
+        DataError: If a test picture cannot be read. Unreadable training and validation pictures
+            are reported in the first epoch.
     """
-    data, seed = recipe.data, recipe.train.seed
     samples = limit(fold.train, data.limit, seed)
-    shared = {"on_bad_image": data.on_bad_image, "workers": data.workers}
-    train = Batches(
-        samples,
-        data.image_size,
-        data.batch_size,
-        training=Training(
-            augment=data.augment.model_dump(),
-            seed=seed,
-            sample_weights=class_weights(samples.labels, data.class_weights),
-        ),
-        **shared,
+    training = Training(
+        augment=data.augment.model_dump(),
+        seed=seed,
+        sample_weights=class_weights(samples.labels, data.class_weights),
+        multiple=num_devices,
     )
-    size = recipe.evaluate.batch_size
-    others = (Batches(s, data.image_size, size, **shared) for s in (fold.validation, fold.test))
-    batches = TrainingBatches(train, *others)
+    validation = Training(shuffle=False, multiple=validation_multiple(num_devices))
+    size, shared = data.image_size, {"on_bad_image": data.on_bad_image, "workers": data.workers}
+    batches = TrainingBatches(
+        Batches(samples, size, data.batch_size, training=training, **shared),
+        Batches(fold.validation, size, evaluation_batch_size, training=validation, **shared),
+        Batches(fold.test, size, evaluation_batch_size, **shared),
+    )
     if data.on_bad_image == "error":
-        _check_readable(fold.test, data.workers)
+        check_readable(fold.test, data.workers)  # They are not read until the end of the training.
     return batches
-
-
-def _check_readable(samples, workers):
-    """Decodes pictures that are not needed before the end of a training of hours."""
-    if not isinstance(samples.pictures, np.ndarray):
-        for error in scan(samples, lambda picture: None, workers=workers):
-            if error is not None:
-                raise error

@@ -1,7 +1,7 @@
-"""The callbacks of a training, one for each job.
+"""The callbacks of a training.
 
-`make_callbacks` puts them in order: what an epoch brought is measured and checked first, then
-written, then shown. The checkpoint is written last, so that it never claims more than is there.
+`make_callbacks` determines their order: the results of an epoch are first measured and checked,
+then written, then shown. The checkpoint is written last, when all other files of the epoch exist.
 """
 
 import contextlib
@@ -19,12 +19,13 @@ from kerasfer.files import replace_file
 from kerasfer.runs.checkpoints import save_checkpoint
 from kerasfer.runs.history import write_history
 from kerasfer.text import duration
+from kerasfer.train.devices import without_synchronization
 from kerasfer.train.gradient_norms import KeepGradientNorms
 from kerasfer.train.tensorboard import TensorBoard
 
 
 def make_callbacks(run, settings, record, train_batches):
-    """Returns the callbacks of a training in their order.
+    """Makes the callbacks of a training, in their order.
 
     Args:
         run: `kerasfer.runs.folder.RunFolder`, open.
@@ -55,7 +56,7 @@ def make_callbacks(run, settings, record, train_batches):
 
 
 def shows_bars(verbose):
-    """Returns whether Keras' progress bars are shown: a redrawn bar turns a log file into noise."""
+    """Returns whether Keras' progress bars are shown, which are unreadable in log files."""
     return verbose == 1 and sys.stdout is not None and sys.stdout.isatty()
 
 
@@ -83,8 +84,8 @@ class Record(keras.callbacks.Callback):
 class SeedEpochs(keras.callbacks.Callback):
     """Makes everything random in an epoch depend on the seed and the epoch alone.
 
-    The order, augmentation, crops and dropout do not depend on what ran before, so that a resumed
-    epoch equals the one that was interrupted.
+    The order, augmentation, crops and dropout do not depend on earlier epochs, so that a resumed
+    epoch equals the interrupted one.
 
     Args:
         seed: The seed of the run.
@@ -120,7 +121,7 @@ class MeasureEpochs(keras.callbacks.Callback):
 
 
 class StopOnDivergence(keras.callbacks.Callback):
-    """Ends the training with an error where the loss is not finite.
+    """Ends the training with an error if the loss is not finite.
 
     Unlike `keras.callbacks.TerminateOnNaN` it covers the validation loss, and an epoch that
     diverged is not recorded.
@@ -136,7 +137,7 @@ class StopOnDivergence(keras.callbacks.Callback):
 
 
 class KeepBestModel(keras.callbacks.Callback):
-    """Saves the model of the best epoch, with averaged weights where the optimizer keeps averages.
+    """Saves the model of the best epoch, with averaged weights if the optimizer keeps averages.
 
     `keras.callbacks.ModelCheckpoint` would overwrite the file in place and save what only the
     training needs.
@@ -156,7 +157,7 @@ class KeepBestModel(keras.callbacks.Callback):
 class KeepHistory(keras.callbacks.Callback):
     """Writes `history.csv`.
 
-    `keras.callbacks.CSVLogger` appends rows, so that a killed epoch could be there twice.
+    `keras.callbacks.CSVLogger` appends rows, so that a killed epoch could occur twice.
     """
 
     def __init__(self, run, record):
@@ -183,7 +184,7 @@ class KeepCheckpoints(keras.callbacks.Callback):
 class StopEarly(keras.callbacks.Callback):
     """Stops the training after some epochs without improvement.
 
-    `keras.callbacks.EarlyStopping` would forget at an interruption how long it has waited.
+    `keras.callbacks.EarlyStopping` loses its count when a training is interrupted.
 
     Args:
         record: The `Record` of the training.
@@ -211,12 +212,37 @@ class StopEarly(keras.callbacks.Callback):
 
 
 class PrintEpochs(keras.callbacks.Callback):
-    """Prints a line for each epoch: its result, and how long the others will take."""
+    """Prints a line for each epoch with its result and the estimated remaining time.
 
-    def __init__(self, record, epochs):
+    Args:
+        record: The `Record` of the training.
+        epochs: The number of epochs.
+        interval: The time in seconds after which a line is printed within a long epoch.
+    """
+
+    def __init__(self, record, epochs, interval=30.0):
         super().__init__()
         self.record = record
         self.epochs = epochs
+        self.interval = interval
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self.begun = self.printed = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.monotonic()
+        if now - self.printed < self.interval:
+            return
+        self.printed = now
+        done, steps = batch + 1, self.params["steps"]
+        left = (now - self.begun) / done * (steps - done)
+        print(
+            f"epoch {self.epoch + 1}/{self.epochs}  step {done:,} of {steps:,}  "
+            f"loss {float(logs['loss']):.4f}"
+            + (f"  {duration(left)} left in this epoch" if left else ""),
+            flush=True,
+        )
 
     def on_epoch_end(self, epoch, logs=None):
         state = self.record.state
@@ -233,7 +259,7 @@ class PrintEpochs(keras.callbacks.Callback):
 
 
 class ValidateOnAverages(keras.callbacks.Callback):
-    """Validates with the moving averages of the weights, where the optimizer keeps them.
+    """Validates with the moving averages of the weights, if the optimizer keeps them.
 
     `keras.callbacks.SwapEMAWeights` adds and subtracts; this restores the weights unrounded.
     """
@@ -248,7 +274,7 @@ class ValidateOnAverages(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def averaged_weights(model):
-    """Replaces the weights by their moving averages, where the optimizer keeps them."""
+    """Replaces the weights by their moving averages, if the optimizer keeps them."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # for float16
     if not optimizer.use_ema:
         yield
@@ -268,9 +294,9 @@ def averaged_weights(model):
 
 
 def save_model(model, path):
-    """Saves a model without what only its training needs."""
-    with replace_file(path) as temporary:
-        # The first output is the model's. Others exist to be trained on.
+    """Saves a model without the outputs that only its training needs."""
+    with replace_file(path) as temporary, without_synchronization(model):
+        # The first output is that of the model. Others are only used for training.
         keras.Model(model.input, model.outputs[0], name=model.name).save(temporary)
 
 

@@ -47,22 +47,20 @@ def make_optimizer(model, settings, learning_rate, *, averages=True, recorded=No
         model: The `keras.Model`, of which only the trainable layers will be trained.
         settings: The recipe's `optimizer` section.
         learning_rate: A float or a schedule, such as `make_schedule` returns.
-        averages: Whether to keep moving averages of the weights where the settings ask for them.
-        recorded: The name of a layer, the norm of whose gradients is recorded, or None.
+        averages: Whether to keep moving averages of the weights if the settings have `ema`.
+        recorded: The name of the layer whose gradient norm is recorded, or None.
         steps: The number of steps in an epoch, for `recorded`.
 
     Raises:
-        RecipeError: If the model has no layer of the name `recorded`.
+        RecipeError: If the model has no layer with the name `recorded`.
     """
     optimizer_class = OPTIMIZERS[settings.name]
     options = {"learning_rate": learning_rate, "global_clipnorm": settings.clip_norm}
-    # What the recipe leaves open is the optimizer's own default.
+    # Options that the recipe does not set have the default of the optimizer.
     given = ("momentum", "weight_decay", "conv_only", "location")
     options |= {key: value for key in given if (value := getattr(settings, key)) is not None}
     if settings.ema is not None and averages:
         options |= {"use_ema": True, "ema_momentum": settings.ema}
-    if issubclass(optimizer_class, optimizers.GradientCentralization):
-        options["axes"] = optimizers.centralization_axes(model)
     if recorded is None:
         optimizer = optimizer_class(**options)
     else:

@@ -1,7 +1,7 @@
 """Distillation: a small model learns from the predictions of a trained one, its teacher.
 
-A label says what a face shows; the teacher's probabilities also say what it resembles. The loss of
-a picture is
+The probabilities of the teacher also show which other classes a face resembles. The loss of a
+picture is
 
     (1 − w) · CE(label, p) + w · T² · KL(q_T ‖ p_T) + v · ‖s(F) − s(G)‖²
 
@@ -30,11 +30,11 @@ _TINY = 1e-30
 
 
 class Distilled(keras.Model):
-    """Trains a student, with a teacher's term in the loss.
+    """Trains a student with a loss that contains the predictions of a teacher.
 
-    It shares the student's graph: layers, variables, first output and metrics are the student's, so
-    that it is frozen, averaged, checkpointed and resumed like the student. The teacher is not part
-    of it. Compile it with a `keras.losses.Loss`.
+    The model has the layers, variables, first output and metrics of the student, so it is frozen,
+    averaged, checkpointed and resumed like the student. The teacher is not part of the model. The
+    model must be compiled with a `keras.losses.Loss`.
 
     Args:
         student: A functional `keras.Model` that ends in probabilities.
@@ -55,7 +55,7 @@ class Distilled(keras.Model):
         super().__init__(student.input, [student.output, *maps], name=student.name)
         self.teacher = teacher
         self.settings = settings
-        # Keras asks only the layers of this model whether XLA may compile a step.
+        # Keras checks only the layers of this model for whether XLA may compile a step.
         self.supports_jit = teacher.supports_jit
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -149,10 +149,10 @@ def last_maps(model):
         whose input has more than one position. Several inputs are concatenated along the channels.
 
     Raises:
-        RecipeError: If there is none.
+        RecipeError: If there are no feature maps.
     """
     for layer in reversed(model.layers):
-        # A nested model's input is that of its own graph.
+        # The input of a nested model belongs to its own graph.
         if isinstance(layer, keras.Model | keras.layers.InputLayer):
             continue
         maps = [

@@ -1,4 +1,4 @@
-"""The norm of the gradient at one layer in each step, as in figure 7 of the SPD-Attention paper.
+"""Records the gradient norm of one layer in each step, as in figure 7 of SPD-Attention.
 
 Only the optimizer sees the gradients on every backend. It keeps the norms among its own variables,
 and a callback collects them after each step and writes them when the epoch ends.
@@ -20,14 +20,14 @@ _COLUMNS = ["step", "epoch", "norm"]
 
 
 class RecordsNorms:
-    """Lets an optimizer keep the norm of the gradient of some variables.
+    """Makes an optimizer record the norm of the gradient of some variables.
 
     A mixin for a Keras optimizer. The norm is that of all these gradients together, before any of
     them is clipped or centralized.
     """
 
     def record(self, indices, steps):
-        """Selects what to keep.
+        """Selects the variables.
 
         Args:
             indices: Indices of the variables among the model's trainable ones.
@@ -69,7 +69,7 @@ def weights_of(model, layer_name):
 
     Args:
         model: A `keras.Model`.
-        layer_name: The name of a layer, at any depth. Where several layers have this name, as in a
+        layer_name: The name of a layer, at any depth. If several layers have this name, as in a
             model with two feature extractors, the weights of all of them are found.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Lets no interrupt (Ctrl-C) of a training get lost."""
+"""Detects interrupts (Ctrl-C) that were swallowed during a training."""
 
 import contextlib
 import signal
@@ -8,7 +8,7 @@ import keras
 
 
 class NoticeInterrupts(keras.callbacks.Callback):
-    """Ends the training after the current step when an interrupt was swallowed.
+    """Ends the training after the current step if an interrupt was swallowed.
 
     Python raises `KeyboardInterrupt` in whatever code runs at that moment. In a finalizer or in a
     callback from C++, such as the one that JAX registers with the garbage collector, the exception

@@ -1,29 +1,9 @@
-"""Evaluates a trained model on the test split, and writes the results into its run folder."""
+"""Writes the results of a training into its run folder."""
 
-from kerasfer.evaluate.scoring import evaluate_batches
 from kerasfer.explain.figures import plot_heat_maps
-from kerasfer.models.loading import load_model
 from kerasfer.report import write_report
 from kerasfer.report.figures import plot_curves
 from kerasfer.runs.predictions import select_mistakes
-
-
-def evaluate_test_split(run, batches, fold, recipe, duplicates):
-    """Evaluates the model of the best epoch on the test split, which no step before has used.
-
-    Args:
-        run: `kerasfer.runs.folder.RunFolder`.
-        batches: The `Batches` of the test split.
-        fold: The `Fold` that they belong to.
-        recipe: `kerasfer.recipe.Recipe`.
-        duplicates: bool array, which test pictures are in the training set too.
-
-    Returns:
-        The `kerasfer.evaluate.scoring.Evaluation`, and the model.
-    """
-    model = load_model(run.model, landmarks=True)
-    tta = recipe.evaluate.tta
-    return evaluate_batches(model, batches, fold, tta=tta, duplicates=duplicates), model
 
 
 def write_results(run, evaluation, model, monitor):

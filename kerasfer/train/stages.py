@@ -1,4 +1,4 @@
-"""Fits a model in one stage or two, so that it can be resumed after any epoch."""
+"""Fits a model in one or two stages, so that it can be resumed after any epoch."""
 
 import contextlib
 from typing import NamedTuple
@@ -12,12 +12,12 @@ from kerasfer.train.callbacks import Record, StopEarly, diverged, make_callbacks
 from kerasfer.train.compiling import compile_model, make_optimizer, make_schedule
 from kerasfer.train.interrupts import NoticeInterrupts
 
-# How kerasfer.linalg reports it, and how TensorFlow does from inside a graph.
+# The messages of kerasfer.linalg, and of TensorFlow inside a graph.
 _EIGEN_FAILURES = ("eigendecomposition failed", "eigen decomposition was not successful")
 
 
 class Stage(NamedTuple):
-    """A part of a training with an optimizer of its own.
+    """A part of a training with its own optimizer.
 
     Args:
         first: The number of epochs before it.
@@ -33,8 +33,8 @@ class Stage(NamedTuple):
 def fit(model, batches, settings, optimizer, run, checkpoint=None):
     """Fits a model and keeps its best epoch as the run's `model.keras`.
 
-    The first `train.warmup_epochs` train the classifier alone, at a constant learning rate and with
-    the feature extractors frozen. Then everything is trained, with a new optimizer and the
+    In the first `train.warmup_epochs` only the classifier is trained, with a constant learning
+    rate and frozen feature extractors. Then all layers are trained, with a new optimizer and the
     learning-rate schedule.
 
     Args:
@@ -53,20 +53,20 @@ def fit(model, batches, settings, optimizer, run, checkpoint=None):
         RunError: If the training diverges.
         DataError: If a picture cannot be read.
     """
+    stages, extractors = _stages(settings), trainable_extractors(model)
     state = TrainingState(settings.monitor, checkpoint.history if checkpoint else ())
     record = Record(state)
     interrupts = NoticeInterrupts()
     callbacks = [interrupts, *make_callbacks(run, settings, record, batches[0])]
     patience = StopEarly(record, settings.early_stopping, settings.warmup_epochs)
-    extractors = trainable_extractors(model)
-    for stage in _stages(settings):
+    for stage in stages:
         if record.state.epoch >= stage.last or patience.is_due():
             continue
         for extractor in extractors:
             extractor.trainable = not stage.classifier_only
         _compile(model, stage, len(batches[0]), settings, optimizer)
         if checkpoint:
-            # At the change of stages the optimizer starts anew.
+            # Each stage begins with a new optimizer.
             checkpoint.restore(model, with_optimizer=record.state.epoch > stage.first)
             checkpoint = None
         with original_errors(*batches), _explained(record), interrupts.active():
@@ -85,19 +85,19 @@ def fit(model, batches, settings, optimizer, run, checkpoint=None):
 
 
 def trainable_extractors(model):
-    """Returns the feature extractors of a model that its recipe does not freeze for good."""
+    """Returns the feature extractors of a model that are not frozen permanently."""
     return [layer for layer in model.layers if isinstance(layer, keras.Model) and layer.trainable]
 
 
 def check_warmup(model, settings):
-    """Checks that a model has a classifier to train alone, where the recipe asks for it.
+    """Checks that a model has a separate classifier, if the recipe has a warm-up.
 
     Args:
         model: A functional `keras.Model` from `kerasfer.models`.
         settings: The recipe's `train` section.
 
     Raises:
-        RecipeError: If it has none.
+        RecipeError: If the model has no separate feature extractor.
     """
     if settings.warmup_epochs and not any(isinstance(layer, keras.Model) for layer in model.layers):
         raise RecipeError(
@@ -128,10 +128,10 @@ def _compile(model, stage, steps_per_epoch, settings, optimizer):
 
 @contextlib.contextmanager
 def _explained(record):
-    """Says what a failed eigendecomposition in the middle of a training means."""
+    """Explains errors of an eigendecomposition during a training."""
     try:
         yield
-    except Exception as error:  # Each backend has a class of its own for this.
+    except Exception as error:  # Each backend has a different class for this error.
         if any(failure in str(error).lower() for failure in _EIGEN_FAILURES):
             raise diverged("a covariance matrix is not finite", record.state) from error
         raise

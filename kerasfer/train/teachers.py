@@ -1,4 +1,4 @@
-"""The teacher of a distillation: loads it, checks that it fits, and answers for batches."""
+"""Loads the teacher of a distillation, checks that it fits, and computes its predictions."""
 
 from pathlib import Path
 
@@ -6,31 +6,21 @@ import keras
 from keras import ops
 
 from kerasfer import keras_internals
-from kerasfer.data.checks.duplicates import exact_duplicates
-from kerasfer.errors import DataError, RecipeError, RunError
-from kerasfer.evaluate.duplicates import training_samples
+from kerasfer.errors import DataError, RunError
 from kerasfer.files import sha256
-from kerasfer.models.loading import load_model
-from kerasfer.runs.finding import find_run
-from kerasfer.runs.folder import RunFolder
 from kerasfer.train.distillation import last_maps
-
-# Keys of a recipe's `data` that do not change which pictures are in which split.
-_SAME_SPLIT = (
-    *("augment", "batch_size", "class_weights", "image_size", "limit"),
-    *("on_bad_image", "workers", "landmarks", "validation_fraction"),
-)
+from kerasfer.train.trained_models import load_trained
 
 
 class Teacher:
-    """Answers for batches of pictures with a trained model, which it never changes.
+    """Computes the predictions of a trained model for batches of pictures.
 
-    It is not a Keras object on purpose: a model that holds one neither trains nor saves its
-    weights.
+    The class is intentionally not a Keras layer, so a model with a teacher neither trains nor saves
+    the weights of the teacher.
 
     Args:
-        model: A trained model of kerasfer, which knows its classes.
-        class_names: The student's classes, in its order.
+        model: A trained model of kerasfer.
+        class_names: The classes of the student, in its order.
         name: The name of the model in error messages.
 
     Raises:
@@ -41,7 +31,7 @@ class Teacher:
         known = tuple(model.layers[-1].class_names)
         if set(known) != set(class_names):
             raise DataError(
-                f"The student learns the classes {', '.join(class_names)}; {name} knows "
+                f"The student has the classes {', '.join(class_names)}; {name} has "
                 f"{', '.join(known)}. Choose a teacher of the same classes."
             )
         model.trainable = False
@@ -54,7 +44,7 @@ class Teacher:
         self._with_maps = None
 
     def __call__(self, pictures, with_maps=False):
-        """Predicts probabilities, and where asked the last feature maps.
+        """Predicts probabilities, and optionally the last feature maps.
 
         Args:
             pictures: RGB `(batch, height, width, 3)` in [0, 255]. They are resized to the model's
@@ -77,105 +67,41 @@ class Teacher:
         return [ops.stop_gradient(answer) for answer in (probabilities, *maps)]
 
 
-def load_teacher(recipe, fold, data_dir=None):
-    """Loads the teacher that a recipe names.
-
-    Of a teacher that was trained in folds, the one of the student's fold is used.
+def load_teacher(path, fold, number=None, data_dir=None):
+    """Loads the teacher of a student.
 
     Args:
-        recipe: The student's `kerasfer.recipe.Recipe`, with a `distill` section.
+        path: The recipe's `distill.teacher`. In a run of several folds, the model of the student's
+            fold is used.
         fold: The student's `kerasfer.data.protocols.Fold`.
+        number: The number of the fold, or None.
         data_dir: The folder of the datasets, in which the teacher's training pictures are looked
             for.
 
     Returns:
-        A `Teacher`, and what `environment.json` says of it: `{"path", "sha256", "accuracy"}`. The
-        accuracy is that on the student's test split, or None where it is unknown.
+        A `Teacher`, and a dict for `environment.json` with the keys `path`, `sha256` and
+        `accuracy`, the accuracy on the student's test split or None if it is unknown.
 
     Raises:
         RunError: If there is no trained model.
         DataError: If the model has other classes.
         RecipeError: If it was trained on the student's test pictures.
     """
-    given = Path(recipe.distill.teacher).expanduser()
+    given = Path(path).expanduser()
     if not given.exists():
         raise RunError(
             "distill.teacher must be the folder of a trained run or a .keras file. Received: "
-            f"{recipe.distill.teacher}, which does not exist. Train it first, or name another one "
+            f"{path}, which does not exist. Train it first, or name another one "
             "with --set distill.teacher=…."
         )
-    of_fold = RunFolder(given).fold(recipe.data.fold).path
-    try:
-        found = find_run(of_fold if of_fold.exists() else given)
-        model = load_model(found.model)
-    except RunError as error:
-        raise RunError(f"distill.teacher: {error}") from error
-    if found.recipe:
-        _check_unseen(recipe, found.recipe, fold, given, data_dir)
+    found, model = load_trained("distill.teacher", given, fold, number, data_dir)
     teacher = Teacher(model, fold.train.class_names, str(given))
     facts = {"path": str(given), "sha256": sha256(found.model)}
     return teacher, facts | {"accuracy": _accuracy(found, fold)}
 
 
-def check_same_teacher(before, now):
-    """Checks that a resumed run learns from the teacher that it began with.
-
-    Args:
-        before: The dict of `environment.json` of the earlier part.
-        now: The same of this process.
-
-    Raises:
-        RunError: If it does not.
-    """
-    before, now = (facts.get("teacher") or {} for facts in (before, now))
-    if before.get("sha256") != now.get("sha256"):
-        raise RunError(
-            f"The teacher {now.get('path')} is not the one that this run began with, since it was "
-            "trained again. Restore the earlier one, or remove the run folder to train from the "
-            "beginning."
-        )
-
-
-def _check_unseen(recipe, teachers, fold, given, data_dir):
-    """Checks that a teacher was not trained on the student's test pictures.
-
-    A teacher of the same split needs no further check. Otherwise the pictures are compared.
-    """
-    ours, theirs = (_describe_split(each, fold) for each in (recipe, teachers))
-    differing = [key for key in ours if ours[key] != theirs.get(key)]
-    if not differing:
-        return
-    try:
-        seen = int(exact_duplicates(training_samples(teachers, data_dir), fold.test).sum())
-    except (DataError, RecipeError) as error:
-        raise RecipeError(
-            f"distill.teacher: {given} was trained on other data (the values of "
-            f"{', '.join(differing)} differ), which cannot be loaded to check whether it contains "
-            f"this run's test pictures: {error} To use the teacher without this check, name its "
-            "model file outside of the run folder."
-        ) from error
-    if seen:
-        raise RecipeError(
-            f"distill.teacher: {given} was trained on {seen:,} of this run's {len(fold.test):,} "
-            f"test pictures, since the values of {', '.join(differing)} differ. Train the teacher "
-            "on the same split."
-        )
-
-
-def _describe_split(recipe, fold):
-    """Returns what determines the pictures in the test split of a recipe."""
-    values = recipe.data.model_dump(exclude=set(_SAME_SPLIT))
-    values["protocol"] = recipe.data.protocol or fold.train.protocol
-    if values["protocol"] != "subjects":
-        values |= {"num_folds": None, "fold": None}
-    described = {f"data.{key}": value for key, value in values.items()}
-    if values["protocol"] == "official":
-        return described  # The official test split does not depend on the seed.
-    return {"train.seed": recipe.train.seed, **described}
-
-
 def _accuracy(found, fold):
-    """Returns the teacher's accuracy on the student's test split, or None where it is unknown."""
+    """Returns the teacher's accuracy on the student's test split, or None if it is unknown."""
     if found.folder is None or not found.folder.metrics.exists():
         return None
     metrics = found.folder.read_metrics()

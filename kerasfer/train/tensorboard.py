@@ -1,4 +1,4 @@
-"""Logs for TensorBoard on every backend."""
+"""Writes logs for TensorBoard with every backend."""
 
 import time
 
@@ -9,8 +9,8 @@ class TensorBoard(keras.callbacks.Callback):
     """Writes the values of each epoch as scalars for TensorBoard.
 
     `keras.callbacks.TensorBoard` needs TensorFlow. TensorBoard's own writer imports TensorFlow too,
-    and hides a full disk in a thread. A resumed run writes its whole history again, so that no
-    epoch is missing or there twice.
+    and its thread ignores a full disk. A resumed run writes its whole history again, so that every
+    epoch occurs once.
 
     Args:
         folder: The folder of the logs. It is created.

@@ -1,17 +1,14 @@
-"""Begins a training with the weights of another run."""
+"""Initializes a model with the weights of another run."""
 
 from pathlib import Path
 
 import keras
 
-from kerasfer.data.checks.duplicates import exact_duplicates
-from kerasfer.errors import DataError, RecipeError, RunError
-from kerasfer.evaluate.duplicates import training_samples
+from kerasfer.errors import RunError
 from kerasfer.files import sha256
-from kerasfer.models.loading import load_model
 from kerasfer.models.pretrained import PRETRAINED, pretrained_path
-from kerasfer.runs.finding import find_run
 from kerasfer.runs.folder import RunFolder
+from kerasfer.train.trained_models import load_trained
 
 
 def is_own(weights):
@@ -27,15 +24,16 @@ def is_own(weights):
     return weights in PRETRAINED or path.suffix == ".keras" or is_run
 
 
-def transfer(model, recipe, fold, data_dir=None):
-    """Loads the weights that the recipe's `model.weights` names into a new model.
+def transfer(model, weights, fold, number=None, data_dir=None):
+    """Loads the weights of a trained model into a new one.
 
     Args:
         model: The model that the recipe describes, built with random weights.
-        recipe: `kerasfer.recipe.Recipe`, whose `model.weights` `is_own`.
+        weights: The recipe's `model.weights`, which `is_own`.
         fold: The `kerasfer.data.protocols.Fold` to train on.
-        data_dir: The folder of the datasets, in which the other run's training pictures are looked
-            for.
+        number: The number of the fold, or None.
+        data_dir: The folder of the datasets, in which the training pictures of the other run are
+            looked for.
 
     Returns:
         What `environment.json` records: `{"path", "sha256", "taken", "fresh"}`, the last two being
@@ -45,39 +43,14 @@ def transfer(model, recipe, fold, data_dir=None):
         RunError: If there is no trained model, or its feature extractor is a different one.
         RecipeError: If the model was trained on this run's test pictures.
     """
-    weights = recipe.model.weights
     given = Path(weights).expanduser()
+    path = pretrained_path(weights) if weights in PRETRAINED else given
+    found, source = load_trained("model.weights", path, fold, number, data_dir, landmarks=True)
     try:
-        if weights in PRETRAINED:
-            path, before = pretrained_path(weights), None
-        else:
-            of_fold = RunFolder(given).fold(recipe.data.fold).path
-            path, before = find_run(of_fold if of_fold.exists() else given)
-        source = load_model(path, landmarks=True)
-        if before:
-            _check_unseen(before, fold, given, data_dir)
         taken, fresh = copy_weights(model, source)
     except RunError as error:
         raise RunError(f"model.weights: {error}") from error
-    return {"path": str(given), "sha256": sha256(path), "taken": taken, "fresh": fresh}
-
-
-def _check_unseen(before, fold, given, data_dir):
-    """Checks that a model was not trained on test pictures that this run does not train on."""
-    try:
-        seen = exact_duplicates(training_samples(before, data_dir), fold.test)
-    except (DataError, RecipeError) as error:
-        raise RecipeError(
-            f"model.weights: the training data of {given} cannot be loaded to check whether it "
-            f"contains this run's test pictures: {error} To use the weights without this check, "
-            "name the model file outside of the run folder."
-        ) from error
-    seen = int((seen & ~exact_duplicates(fold.train, fold.test)).sum())
-    if seen:
-        raise RecipeError(
-            f"model.weights: {given} was trained on {seen:,} of this run's {len(fold.test):,} test "
-            "pictures. Begin with a model that was trained on the same split."
-        )
+    return {"path": str(given), "sha256": sha256(found.model), "taken": taken, "fresh": fresh}
 
 
 def copy_weights(model, source):

@@ -20,11 +20,14 @@ from kerasfer.files import only_writer, write_json
 from kerasfer.predict import Predictor
 from kerasfer.video.following import Follower
 from kerasfer.video.footage import open_footage
+from kerasfer.video.journal import Journal, describe_analysis
 from kerasfer.video.recording import Recording
 from kerasfer.video.settings import Detection, Frames, Output, Tracking
 from kerasfer.video.timeline import clock, plot_timeline, write_timeline
+from kerasfer.video.writing import check_codec
 
 FILES = ("faces.csv", "video.mp4", "timeline.png", "timeline.html", "summary.json")
+JOURNAL = ".journal.jsonl"
 _KEPT = ("person", "first", "last", "seconds", "shares")
 
 
@@ -44,12 +47,16 @@ def watch(
     one row over time for each person. `summary.json` contains the returned dict. Ctrl-C stops the
     analysis after the current frame, and all files are complete.
 
+    If the process is killed while it analyzes a video file, the same call continues the analysis:
+    the detector and the model are not called again for the frames that it had finished. If the
+    video, the model or a setting has changed, it starts over. A `Predictor` or a function as
+    detector cannot be compared, so such an analysis always starts over.
+
     Args:
         run: As in `kerasfer.predict.Predictor`, or a `Predictor`.
         source: The path of a video file, the index or device of a camera, or the URL of a stream.
             Frames of a camera or a stream are skipped if the analysis is too slow for them.
-        output: The folder of the results, the codec and a progress function, an `Output`. An
-            incomplete result of a video file in the folder is overwritten.
+        output: The folder of the results, the codec and functions that report, an `Output`.
         frames: Which frames are analyzed, a `Frames`.
         detection: How faces are detected, a `Detection`.
         tracking: How persons are followed, a `Tracking`.
@@ -59,7 +66,8 @@ def watch(
         ended early. Its `interrupted` states whether a signal stopped the analysis.
 
     Raises:
-        RunError: If the video or the model cannot be opened, or the folder contains a result.
+        RunError: If the video or the model cannot be opened, the codec is unsupported, or the
+            folder contains a result.
         RecipeError: If `frames.every` is greater than 1 for a camera or a stream.
 
     Example:
@@ -78,32 +86,54 @@ def watch(
                 f"{frames.every}, for {footage.name}. Use `max_fps` (--max-fps) instead."
             )
         folder = _choose_folder(output.folder, footage)
+        check_codec(output.codec, footage.size)
         predictor = run if isinstance(run, Predictor) else _load_predictor(run, detection)
-        follow = Follower(
-            predictor,
-            detect_every=detection.every,
-            smoothing=tracking.smoothing,
-            remember=tracking.remember,
-        )
-        limits = {"max_fps": frames.max_fps, "seconds": frames.seconds}
-        if not footage.live:
-            limits["every"] = frames.every
-        fps = min(footage.fps / frames.every, frames.max_fps or np.inf)
+        key = None
+        if not footage.live and predictor is not run:
+            key = describe_analysis(source, predictor.runtime, frames, detection, tracking)
         folder.mkdir(parents=True, exist_ok=True)
-        with (
-            _locked(folder),
-            _stopped_by_signals() as stopped,
-            Recording(folder, footage.size, fps, output.codec, predictor.class_names) as recording,
-        ):
-            begin = time.perf_counter()
-            for number, moment, frame in footage.frames(stopped=stopped, **limits):
-                recording.add(number, moment, frame, follow(moment, frame))
-                if output.progress:
-                    passed = time.perf_counter() - begin
-                    output.progress(moment, footage.duration, recording.num_frames / passed)
-            passed = time.perf_counter() - begin
+        with _locked(folder), Journal(folder / JOURNAL, key) as journal:
+            _tell_of_journal(journal, folder, output)
+            summary = _analyze(
+                footage, predictor, folder, journal, output, frames, detection, tracking
+            )
+            journal.remove()
+    return summary
+
+
+def _analyze(footage, predictor, folder, journal, output, frames, detection, tracking):
+    """Analyzes the frames, writes all files and returns the summary."""
+    follow = Follower(
+        predictor,
+        detect_every=detection.every,
+        smoothing=tracking.smoothing,
+        remember=tracking.remember,
+    )
+    limits = {"max_fps": frames.max_fps, "seconds": frames.seconds}
+    if not footage.live:
+        limits["every"] = frames.every
+    fps = min(footage.fps / frames.every, frames.max_fps or np.inf)
+    with (
+        _stopped_by_signals() as stopped,
+        Recording(folder, footage.size, fps, output.codec, predictor.class_names) as recording,
+    ):
+        begin, num_known = time.perf_counter(), 0
+        limits["stopped"] = lambda: stopped() and not journal.has_answers
+        for number, moment, frame in footage.frames(**limits):
+            known = journal.recall(number)
+            sightings = follow(moment, frame, known)
+            if known is None:
+                journal.add(number, follow.answers)
+            else:
+                begin, num_known = time.perf_counter(), num_known + 1
+            recording.add(number, moment, frame, sightings)
+            if output.progress:
+                passed = time.perf_counter() - begin
+                rate = (recording.num_frames - num_known) / passed
+                output.progress(moment, footage.duration, rate)
+        passed = time.perf_counter() - begin
     summary = {
-        **_summarize(footage, follow, recording, passed),
+        **_summarize(footage, follow, recording, num_known, passed),
         "interrupted": stopped(),
         "class_names": list(predictor.class_names),
         "folder": str(folder),
@@ -117,6 +147,22 @@ def watch(
     return summary
 
 
+def _tell_of_journal(journal, folder, output):
+    """Reports whether a killed analysis is continued or discarded."""
+    if not output.tell:
+        return
+    if journal.num_frames:
+        output.tell(
+            f"Continuing the analysis in {folder}, which was interrupted after "
+            f"{journal.num_frames:,} frames."
+        )
+    elif journal.changed:
+        output.tell(
+            f"Starting over: the incomplete analysis in {folder} differs in the "
+            f"{' and the '.join(journal.changed)}."
+        )
+
+
 def _load_predictor(run, detection):
     faces = detection.faces
     if isinstance(faces, str) and faces != "none":
@@ -124,8 +170,16 @@ def _load_predictor(run, detection):
     return Predictor(run, faces=faces, margin=detection.margin)
 
 
-def _summarize(footage, follow, recording, passed):
-    """Returns what was measured, `passed` seconds after the start."""
+def _summarize(footage, follow, recording, num_known, passed):
+    """Returns what was measured.
+
+    Args:
+        footage: The video or the camera.
+        follow: The `Follower`.
+        recording: The `Recording`.
+        num_known: The number of frames from the journal of a killed analysis.
+        passed: The time for the other frames, in seconds.
+    """
     timeline = recording.timeline
     return {
         "source": footage.name,
@@ -138,9 +192,9 @@ def _summarize(footage, follow, recording, passed):
         "faces": follow.num_faces,
         "num_persons": timeline.num_persons,
         "frames_per_second": {
-            "overall": _per_second(recording.num_frames, passed),
+            "overall": _per_second(recording.num_frames - num_known, passed),
             "detector": _per_second(follow.num_searched, follow.searching),
-            "model": _per_second(follow.num_faces, follow.classifying),
+            "model": _per_second(follow.num_classified, follow.classifying),
         },
         "problem": footage.problem,
         "persons": [{key: _rounded(person[key]) for key in _KEPT} for person in timeline.persons],

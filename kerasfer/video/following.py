@@ -26,6 +26,20 @@ class Sighting:
     smooth: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Holds what the detector and the model returned for one frame.
+
+    Args:
+        faces: The detected faces, a list of `kerasfer.faces.Face`. `None` if the detector was not
+            called.
+        probabilities: The probabilities of each classified face, float32 `(num_classes,)`.
+    """
+
+    faces: list[Face] | None
+    probabilities: list[np.ndarray]
+
+
 class Follower:
     """Identifies and classifies the persons in each frame.
 
@@ -36,9 +50,11 @@ class Follower:
         remember: The time in seconds after which a person who is not detected is forgotten.
 
     Attributes:
-        num_searched: The number of frames in which faces were detected.
+        answers: The `Answers` for the last frame.
+        num_faces: The number of faces in all frames.
+        num_searched: The number of frames in which the detector was called.
         searching: The time spent on detection, in seconds.
-        num_faces: The number of classified faces.
+        num_classified: The number of faces for which the model was called.
         classifying: The time spent on classification, in seconds.
 
     Example:
@@ -54,55 +70,68 @@ class Follower:
         self.detect_every = detect_every
         self.smoother = Smoother(smoothing)
         self.tracker = Tracker(remember=remember)
-        self.num_searched = self.num_faces = 0
+        self.answers = None
+        self.num_searched = self.num_faces = self.num_classified = 0
         self.searching = self.classifying = 0.0
         self._turn = 0
         self._known = {}  # Maps each person to the Face that was detected last.
         # The first call compiles the model. Its time must not count as classification.
         predictor.classify([np.zeros((predictor.image_size,) * 2 + (3,), "uint8")])
 
-    def __call__(self, moment, frame):
+    def __call__(self, moment, frame, known=None):
         """Processes a frame.
 
         Args:
             moment: The time of the frame in seconds, later than that of the previous frame.
             frame: uint8 RGB `(height, width, 3)`.
+            known: The `Answers` for this frame from an earlier analysis with the same settings, in
+                which case neither the detector nor the model is called.
 
         Returns:
             A list of `Sighting`, sorted by person.
         """
-        faces = self._find(moment, frame)
-        if not faces:
-            return []
-        start = time.perf_counter()
-        raw = self.predictor.classify([self._crop(frame, face) for face in faces.values()])
-        self.classifying += time.perf_counter() - start
+        detected, faces = self._find(moment, frame, known)
+        probabilities = known.probabilities if known else self._classify(frame, faces.values())
+        self.answers = Answers(detected, probabilities)
         self.num_faces += len(faces)
         return [
             Sighting(person, face, values, self.smoother.update(person, moment, values))
-            for (person, face), values in zip(faces.items(), raw, strict=True)
+            for (person, face), values in zip(faces.items(), probabilities, strict=True)
         ]
 
-    def _find(self, moment, frame):
-        """Returns a sorted dict that maps each person to a `Face`."""
+    def _find(self, moment, frame, known):
+        """Returns the detected faces or `None`, and a sorted dict from persons to faces."""
         height, width = frame.shape[:2]
         if self.predictor.detect is None:
-            return {1: Face((0.0, 0.0, float(width), float(height)))}
+            return None, {1: Face((0.0, 0.0, float(width), float(height)))}
         self._turn += 1
         if (self._turn - 1) % self.detect_every:
-            return {
+            return None, {
                 person: _moved(self._known[person], box)
                 for person, box in sorted(self.tracker.predict(moment).items())
                 if box[0] < width and box[1] < height and (box[:2] + box[2:] > 0).all()
             }
+        found = known.faces if known else self._detect(frame)
+        persons = self.tracker.update(moment, [face.box for face in found])
+        pairs = [(person, face) for person, face in zip(persons, found, strict=True) if person]
+        self._known = dict(sorted(pairs, key=lambda pair: pair[0]))
+        return found, self._known
+
+    def _detect(self, frame):
         start = time.perf_counter()
         found = self.predictor.detect(frame)
         self.searching += time.perf_counter() - start
         self.num_searched += 1
-        persons = self.tracker.update(moment, [face.box for face in found])
-        pairs = [(person, face) for person, face in zip(persons, found, strict=True) if person]
-        self._known = dict(sorted(pairs, key=lambda pair: pair[0]))
-        return self._known
+        return found
+
+    def _classify(self, frame, faces):
+        if not faces:
+            return []
+        start = time.perf_counter()
+        probabilities = self.predictor.classify([self._crop(frame, face) for face in faces])
+        self.classifying += time.perf_counter() - start
+        self.num_classified += len(faces)
+        return list(probabilities)
 
     def _crop(self, frame, face):
         if self.predictor.detect is None:

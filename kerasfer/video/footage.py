@@ -1,4 +1,4 @@
-"""Reads frames from video files, cameras and streams, and writes video files, with OpenCV.
+"""Reads frames from video files, cameras and streams with OpenCV.
 
 Times are in seconds since the first frame. OpenCV applies the rotation that a file specifies.
 """
@@ -105,7 +105,7 @@ class VideoFile:
         number, moment, slot = 0, 0.0, -1
         start = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         while not (stopped() or (seconds is not None and moment >= seconds)):
-            due = slot + 1 if max_fps is None else _slot(moment, max_fps)
+            due = slot + 1 if max_fps is None else frame_slot(moment, max_fps)
             if number % every == 0 and due > slot:
                 slot = due
                 found, frame = (True, self._first) if number == 0 else self._capture.retrieve()
@@ -202,7 +202,7 @@ class Camera:
             received = time.monotonic()
             self.num_skipped += number - last - 1
             last = number
-            due = slot + 1 if max_fps is None else _slot(moment, max_fps)
+            due = slot + 1 if max_fps is None else frame_slot(moment, max_fps)
             if due > slot:
                 slot = due
                 yield number, moment, _rgb(frame, self.size)
@@ -233,72 +233,6 @@ class Camera:
             self._capture.release()
 
 
-class VideoWriter:
-    """Writes frames with arbitrary times into a video with a constant frame rate.
-
-    Gaps are filled by repeating the previous frame. If several frames fall into the same interval,
-    the first one is written. The written video therefore lasts as long as its source.
-
-    Args:
-        path: The file to write. Its suffix determines the container format.
-        size: The width and height, in pixels.
-        fps: The frame rate.
-        codec: A four-character code that OpenCV supports.
-
-    Raises:
-        RunError: If OpenCV cannot write the video.
-    """
-
-    def __init__(self, path, size, fps, codec="mp4v"):
-        cv2 = import_cv2()
-        self.path = Path(path)
-        # MPEG-4 has a limited resolution, and players stutter below one frame per second.
-        self.fps = max(1.0, round(fps, 2))
-        self._slot = -1
-        self._frame = None
-        self._writer = cv2.VideoWriter()
-        if len(codec) == 4 and codec.isascii():
-            self._writer.open(str(path), cv2.VideoWriter_fourcc(*codec), self.fps, size)
-        if not self._writer.isOpened():
-            raise RunError(
-                f"OpenCV cannot write a video of {size[0]} x {size[1]} pixels with the codec "
-                f"{codec!r} to {self.path.parent}. Choose another --codec, such as mp4v, or check "
-                "that the folder is writable."
-            )
-
-    def write(self, moment, frame):
-        """Adds a frame.
-
-        Args:
-            moment: The time of the frame, in seconds.
-            frame: uint8 RGB `(height, width, 3)`.
-        """
-        cv2 = import_cv2()
-        slot = _slot(moment, self.fps)
-        while self._frame is not None and self._slot < slot - 1:
-            self._writer.write(self._frame)
-            self._slot += 1
-        if slot > self._slot:
-            self._frame = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-            self._writer.write(self._frame)
-            self._slot = slot
-
-    def close(self):
-        """Completes the file.
-
-        Raises:
-            RunError: If the written file cannot be read.
-        """
-        cv2 = import_cv2()
-        self._writer.release()
-        # OpenCV does not report a full disk, but an incomplete mp4 file cannot be opened.
-        if self._frame is not None and not cv2.VideoCapture(str(self.path)).isOpened():
-            raise RunError(
-                f"The video could not be written to {self.path.parent}. Free some disk "
-                "space, and run the command again."
-            )
-
-
 def import_cv2():
     """Imports OpenCV and disables its log messages.
 
@@ -316,7 +250,7 @@ def import_cv2():
     return cv2
 
 
-def _slot(moment, fps):
+def frame_slot(moment, fps):
     """Returns the number of the frame that shows a time at a constant frame rate."""
     return math.floor(moment * fps + _SLOT_TOLERANCE)
 

@@ -8,8 +8,8 @@ from kerasfer.faces import crop_face
 from kerasfer.files import replace_file
 from kerasfer.predict import FacePrediction
 from kerasfer.predict.drawing import draw
-from kerasfer.video.footage import VideoWriter
 from kerasfer.video.timeline import Timeline
+from kerasfer.video.writing import VideoWriter
 
 _THUMBNAIL = 104  # Pixels. The page shows it at half the size.
 
@@ -21,7 +21,7 @@ class Recording:
         folder: The existing folder, a `Path`.
         size: The width and height of the frames, in pixels.
         fps: The frame rate of the written video.
-        codec: As in `kerasfer.video.footage.VideoWriter`.
+        codec: As in `kerasfer.video.writing.VideoWriter`.
         class_names: The names of the classes.
 
     Attributes:

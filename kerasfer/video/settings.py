@@ -99,8 +99,11 @@ class Output:
         codec: The codec of the written video, a four-character code that OpenCV supports.
         progress: A function that is called after each frame with the time of the frame in seconds,
             the duration of the video or `None`, and the average number of frames per second.
+        tell: A function that is called with a line of text if a killed analysis is continued or
+            discarded.
     """
 
     folder: str | Path | None = None
     codec: str = "mp4v"
     progress: Callable[[float, float | None, float], None] | None = None
+    tell: Callable[[str], None] | None = None

@@ -1,4 +1,4 @@
-"""Times two or more contestants in turns, so that whatever else the machine does hits them alike.
+"""Times several programs in turns, so that other load on the machine affects them equally.
 
 Each contestant lives in a process of its own: two runtimes in one process keep spinning thread
 pools that slow each other down. The processes take turns (A, B, A, B, …); one works while the

@@ -1,4 +1,4 @@
-"""The train step of `spd_attention` beside the same network without its SPD module.
+"""Compares a training step of `spd_attention` with the same network without its SPD module.
 
 python tests/benchmarks/spd_attention.py [--threads 2] [--turns 9] [--batch 8]
 """

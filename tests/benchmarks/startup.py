@@ -1,4 +1,4 @@
-"""How long `kerasfer --help` takes, beside a Python that does nothing.
+"""Measures the start of `kerasfer --help`, compared with an empty Python program.
 
 python tests/benchmarks/startup.py [--turns 10]
 """

@@ -1,4 +1,4 @@
-"""The train step of ResNet18 and OBSR: ours beside plain PyTorch, in float32 and bfloat16.
+"""Compares training steps of ResNet18 and OBSR-Net with PyTorch, in float32 and bfloat16.
 
 python tests/benchmarks/train_step.py [--only resnet18-48] [--threads 2] [--turns 5]
 """

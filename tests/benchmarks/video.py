@@ -23,7 +23,7 @@ PARTS = 12
 
 def write_film(path, size, seconds, fps):
     from kerasfer.data.synthetic import CLASS_NAMES, draw_face
-    from kerasfer.video.footage import VideoWriter
+    from kerasfer.video.writing import VideoWriter
 
     (width, height), unit = size, size[1] / 180
     side = round(110 * unit)

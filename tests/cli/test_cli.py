@@ -87,7 +87,7 @@ def fake(monkeypatch):
 # train
 
 
-def test_train_passes_on_what_it_was_given(call, fake):
+def test_train_passes_its_options(call, fake):
     calls = fake("train")
     result = call(
         *("train", "mine.yaml", "--set", "train.epochs=2", "--set", "data.batch_size=8"),
@@ -137,7 +137,7 @@ def test_backend(call, fake, monkeypatch, option, recipe, environment, expected)
 
 
 @pytest.mark.parametrize(("name", "value"), TENSORFLOW.items())
-def test_tensorflow_is_quiet_and_fast_unless_told_otherwise(call, fake, monkeypatch, name, value):
+def test_tensorflow_is_quiet_and_fast_by_default(call, fake, monkeypatch, name, value):
     calls = fake("train")
     call("train", "mine.yaml")
     assert calls[0][2][name] == value
@@ -182,6 +182,7 @@ def test_backend_that_is_not_installed(call, monkeypatch):
 def test_summary(call, fake):
     fake("train")
     assert call("train", "mine.yaml").stdout.splitlines() == [
+        "Loading Keras and ckplus",
         "accuracy      90.00 %  of 1,000 pictures; 95 % interval 87.99 % to 91.71 %",
         "macro recall  81.23 %",
         "protocol      official, ckplus test",
@@ -189,15 +190,15 @@ def test_summary(call, fake):
     ]
 
 
-def test_summary_beside_the_paper(call, fake):
+def test_summary_with_the_published_result(call, fake):
     fake("train", METRICS | {"protocol": "frames", "leaking": True})
     Path("mine.yaml").write_text(MINIMAL + PAPER)
     lines = call("train", "mine.yaml").stdout.splitlines()
-    assert lines[2] == (
+    assert lines[3] == (
         "protocol      frames, ckplus test (LEAKING: near-identical frames are in training and "
         "test; data.protocol=subjects keeps people apart)"
     )
-    assert lines[3] == "paper         99.00 %  spd_attention table 1, SPD-Attention, CK+"
+    assert lines[4] == "paper         99.00 %  spd_attention table 1, SPD-Attention, CK+"
 
 
 def test_summary_of_folds(call, fake):

@@ -36,7 +36,7 @@ def write_faces(folder, num_samples=70, size=48):
 # check
 
 
-def test_check_tells_what_it_finds(call):
+def test_check_reports_its_findings(call):
     faces = write_faces("faces")
     copied = next((faces / "train" / "happy").iterdir())
     (faces / "test" / "sad" / "copy.png").write_bytes(copied.read_bytes())
@@ -111,7 +111,7 @@ def test_wrong_options_are_refused(call, name, option, message):
     assert result.stderr.count("\n") == 1
 
 
-def test_what_is_missing_is_told_in_one_line(call):
+def test_missing_data_is_reported_in_one_line(call):
     result = call("check", "rafdb", "--data-dir", "faces")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: RAF-DB was not found. Expected faces/rafdb/EmoLabel")
@@ -149,7 +149,7 @@ class _Calls(list):
         self.names = []
 
 
-def test_prepare_takes_another_detector_and_continues_with_it_only(call, detector):
+def test_prepare_continues_only_with_the_same_detector(call, detector):
     write_faces("faces")
     command = ("prepare", "faces", "--output-dir", "ready", "--size", "32")
     assert call(*command, "--detector", "yunet").exit_code == 0

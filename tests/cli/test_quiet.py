@@ -21,7 +21,7 @@ import_quietly("noisy")
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_a_module_prints_while_it_is_imported(tmp_path, fails):
+def test_messages_of_a_module_during_its_import(tmp_path, fails):
     noise = "import os, sys\nos.write(2, b'native')\nprint('python', file=sys.stderr)\n"
     end = "raise ImportError('it is broken')" if fails else "value = 3"
     (tmp_path / "noisy.py").write_text(noise + end)

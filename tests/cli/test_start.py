@@ -100,6 +100,57 @@ main()
     assert 130 in seen
 
 
+ABORTING = """
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+except KeyboardInterrupt:
+    os.abort()  # As C++ code does with an exception that it does not expect.
+"""
+
+
+@pytest.mark.parametrize("library", ["jax", "keras"])
+def test_an_interrupt_while_a_backend_is_imported(tmp_path, library):
+    (tmp_path / f"{library}.py").write_text(ABORTING)
+    code = (
+        f"from kerasfer.cli.shared import prepare_keras\nprepare_keras('jax')\nimport {library}\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "Interrupted: run the same command again.\n")
+
+
+def test_threads_do_not_delay_the_end_of_an_interrupted_command():
+    code = """
+import atexit, os, signal, sys, threading, time
+from kerasfer.cli import commands
+from kerasfer.cli.shared import Command
+from kerasfer.cli.start import main
+
+def work():
+    atexit.register(os.abort)  # What Python's end does to a thread that compiles.
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print("begun", end="")
+    raise KeyboardInterrupt
+
+commands.main = Command("work", callback=work)
+sys.argv = ["kerasfer"]
+main()
+"""
+    begin = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
+    assert time.monotonic() - begin < 50
+    assert (done.returncode, done.stdout) == (130, "begun")
+    assert done.stderr == "Interrupted: run the same command again.\n"
+
+
 def test_interrupts_stay_ignored_in_background_jobs():
     program = subprocess.Popen(
         [*PROGRAM, "recipe", "list"],

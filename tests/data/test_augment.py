@@ -15,7 +15,7 @@ def smooth(height, width):
     return (127 + 60 * np.sin(x / width * 7) + 60 * np.cos(y / height * 5)).astype("uint8")
 
 
-def test_the_whole_picture_stays_what_it_is():
+def test_the_whole_picture_is_unchanged():
     np.testing.assert_array_equal(warp(NOISE, 48), NOISE)
     np.testing.assert_array_equal(warp(NOISE, 48, flip=True), NOISE[:, ::-1])
     np.testing.assert_array_equal(warp(smooth(490, 640), 48), resize(smooth(490, 640), 48))
@@ -28,7 +28,7 @@ def test_quarter_turns(turns):
 
 
 def test_a_shift_repeats_the_edge():
-    shifted = warp(NOISE, 48, centre=(0.5 + 6 / 48, 0.5))
+    shifted = warp(NOISE, 48, center=(0.5 + 6 / 48, 0.5))
     np.testing.assert_array_equal(shifted[:, :42], NOISE[:, 6:])
     np.testing.assert_array_equal(shifted[:, 42:], np.repeat(NOISE[:, 47:], 6, axis=1))
 
@@ -36,7 +36,7 @@ def test_a_shift_repeats_the_edge():
 @pytest.mark.parametrize("shape", [(48, 48), (490, 640), (30, 20)])
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_affine_map_agrees_with_resizing(shape, flip):
-    window = {"centre": (0.55, 0.45), "side": 0.8, "flip": flip}
+    window = {"center": (0.55, 0.45), "side": 0.8, "flip": flip}
     straight = warp(smooth(*shape), 48, **window)
     turned = warp(smooth(*shape), 48, angle=1e-9, **window)
     np.testing.assert_allclose(turned[1:-1, 1:-1], straight[1:-1, 1:-1].astype(int), atol=4)
@@ -54,7 +54,7 @@ def test_each_variation_varies_and_repeats(name, channels):
     assert (varied == pictures).all() == (name == "mixup")  # mixup works on the batch
 
 
-def test_nothing_asked_nothing_varied():
+def test_without_options_pictures_are_unchanged():
     np.testing.assert_array_equal(Augment()([NOISE], 48, np.random.default_rng(0))[0], NOISE)
 
 
@@ -78,7 +78,7 @@ def test_erasing_fills_one_rectangle_within_bounds():
         assert 0.01 < area / 48**2 < 0.4
 
 
-def test_mixup_blends_images_and_labels_alike():
+def test_mixup_mixes_images_and_labels_equally():
     images, labels = np.eye(4, dtype="float32"), np.eye(4, dtype="float32")
     mixed_images, mixed_labels = Augment(mixup=1.0).mix(images, labels, np.random.default_rng(0))
     np.testing.assert_array_equal(mixed_images, mixed_labels)

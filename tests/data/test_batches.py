@@ -17,7 +17,7 @@ ALL = {"flip": True, "crop": 0.7, "shift": 0.1, "rotation": 15, "erasing": 0.5, 
 
 
 def numbered(num):
-    """Grey pictures, the i-th of which is all i, of two classes in turn."""
+    """Gray pictures, the i-th of which is all i, of two classes in turn."""
     pictures = np.arange(num, dtype="uint8")[:, None, None].repeat(8, axis=1).repeat(8, axis=2)
     labels = one_hot(np.arange(num) % 2, 2)
     return Samples("numbered", ("even", "odd"), pictures, labels, [f"{i}" for i in range(num)])
@@ -114,7 +114,7 @@ def test_fit_sees_each_sample_once_an_epoch_in_the_order_of_the_seed(workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_fit_sees_what_an_uninterrupted_one_sees(workers):
+def test_a_resumed_fit_sees_the_same_batches(workers):
     options = {"training": Training(ALL, seed=3), "workers": workers}
     whole = Batches(noisy(20), 8, 4, **options)
     model = make_model()
@@ -200,7 +200,7 @@ def files(tmp_path, draw):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_of_fit_is_the_loaders_own(files, workers):
+def test_fit_raises_the_error_of_the_loader(files, workers):
     batches = Batches(files, 8, 2, workers=workers)
     with pytest.raises(DataError, match="7.png cannot be read") as raised, original_errors(batches):
         make_model().fit(batches, shuffle=False, verbose=0)

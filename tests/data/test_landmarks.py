@@ -30,7 +30,7 @@ def dotted(num=6, height=40, width=60):
     return replace(samples, landmarks=points[:, None].astype("float32"))
 
 
-def centre_of_light(image):
+def center_of_light(image):
     """Where the dot is, x and y as shares of the picture."""
     light = np.asarray(image, dtype="float64")
     light = light if light.ndim == 2 else light.mean(axis=-1)
@@ -43,16 +43,16 @@ def centre_of_light(image):
     [
         {},
         {"flip": True},
-        {"centre": (0.55, 0.45), "side": 0.8},
+        {"center": (0.55, 0.45), "side": 0.8},
         {"angle": math.radians(20)},
-        {"centre": (0.45, 0.5), "side": 0.9, "angle": math.radians(-15), "flip": True},
+        {"center": (0.45, 0.5), "side": 0.9, "angle": math.radians(-15), "flip": True},
     ],
 )
 def test_points_follow_the_picture(window):
     samples = dotted()
     for picture, points in zip(samples.pictures, samples.landmarks, strict=True):
         moved = follow(points, picture.shape, **window)
-        seen = centre_of_light(warp(picture, 50, **window))
+        seen = center_of_light(warp(picture, 50, **window))
         np.testing.assert_allclose(moved[0], seen, atol=0.012)
 
 
@@ -71,7 +71,7 @@ def test_augmented_batches_carry_the_landmarks_along():
     assert inputs["pictures"].shape == (6, 48, 48, 3)
     assert inputs["landmarks"].shape == (6, 1, 2) and inputs["landmarks"].dtype == np.float32
     for image, points in zip(inputs["pictures"], inputs["landmarks"], strict=True):
-        np.testing.assert_allclose(points[0], centre_of_light(image), atol=0.02)
+        np.testing.assert_allclose(points[0], center_of_light(image), atol=0.02)
     plain = replace(dotted(), landmarks=None)
     again = Batches(plain, 48, 6, training=Training(options, shuffle=False, seed=3))[0][0]
     np.testing.assert_array_equal(again, inputs["pictures"])  # the same draws
@@ -95,7 +95,7 @@ def test_views_move_the_landmarks_too(tta):
     for view, image in zip(seen, images, strict=True):
         np.testing.assert_array_equal(view["pictures"], image)
         for picture, points in zip(view["pictures"], view["landmarks"], strict=True):
-            np.testing.assert_allclose(points[0], centre_of_light(picture), atol=0.012)
+            np.testing.assert_allclose(points[0], center_of_light(picture), atol=0.012)
 
 
 def test_unknown_landmarks_are_unknown_in_every_view():
@@ -146,7 +146,7 @@ def test_any_number_of_points_with_a_byte_order_mark_and_crlf(tmp_path):
         (HEADER + "a.png,1,2,3,4\n", "names none of the 6 pictures of dots. .* 0.png; .* a.png"),
     ],
 )
-def test_what_is_no_such_file_is_a_data_error(text, message, tmp_path):
+def test_missing_files_raise_a_data_error(text, message, tmp_path):
     path = tmp_path / "landmarks.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=message) as error:

@@ -71,7 +71,7 @@ def test_every_form_is_read_and_matched(tmp_path, dataset, name, end):
     assert list(select(make_samples(dataset), listed).ids) == IDS[dataset][1:3]
 
 
-def test_every_dataset_has_three_lists_with_files_of_their_own():
+def test_every_dataset_has_three_lists_with_separate_files():
     files = [file for lists in LISTS.values() for file, *_ in lists.values()]
     assert len(set(files)) == 9
     assert all(set(lists) == {"occlusion", "pose30", "pose45"} for lists in LISTS.values())
@@ -88,7 +88,7 @@ def test_duplicates_are_dropped_and_conflicts_counted(tmp_path):
     }
 
 
-def test_what_does_not_fit_is_told(tmp_path):
+def test_mismatches_are_reported(tmp_path):
     lines = [*LINES["rafdb", "occlusion"], "test_0004_aligned 6 4", "test_0004_aligned 6 4"]
     listed = load_list("rafdb", "occlusion", write(tmp_path, "rafdb", "occlusion", lines))
     found = match(make_samples("rafdb", targets=(0, 0, 3, 1)), listed)
@@ -146,7 +146,7 @@ def test_a_line_of_another_form_is_named(tmp_path, line):
         load_list("rafdb", "occlusion", tmp_path)
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_missing_files_are_named(tmp_path):
     with pytest.raises(
         DataError, match="pose45 of ferplus was not found.*lists/FERplus_dir/pose_30"
     ):

@@ -19,11 +19,13 @@ def test_an_unknown_dataset_suggests_the_nearest():
 
 
 def test_an_option_of_another_dataset_is_refused():
-    with pytest.raises(RecipeError, match="ferplus takes no option 'neutral'. It takes: labels."):
+    with pytest.raises(
+        RecipeError, match="ferplus has no option 'neutral'. Its options are: labels."
+    ):
         load_dataset("ferplus", neutral=True)
-    with pytest.raises(RecipeError, match="fer2013 takes no option 'path'. It takes: none."):
+    with pytest.raises(RecipeError, match="fer2013 has no option 'path'. Its options are: none."):
         load_dataset("fer2013", path="x")
-    with pytest.raises(RecipeError, match="rafdb takes no option 'release'. It takes: none."):
+    with pytest.raises(RecipeError, match="rafdb has no option 'release'. Its options are: none."):
         load_dataset("rafdb", release=2017)
 
 

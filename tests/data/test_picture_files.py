@@ -69,7 +69,7 @@ def test_a_box_without_picture_is_named(tmp_path, draw, box):
         read_picture(FaceInPicture(path, box))
 
 
-def test_a_tiny_box_is_no_face(tmp_path, draw):
+def test_tiny_boxes_are_ignored(tmp_path, draw):
     path = draw(tmp_path / "crowd.png")
     with pytest.raises(DataError, match="crowd.png is too small to show a face: .* got 4 x 20"):
         read_picture(FaceInPicture(path, (0, 0, 4, 20)))

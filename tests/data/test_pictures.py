@@ -8,9 +8,9 @@ from kerasfer.errors import DataError
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "YCbCr"])
-def test_every_colour_space_becomes_rgb(tmp_path, mode):
+def test_every_color_space_becomes_rgb(tmp_path, mode):
     suffix = ".jpg" if mode in ("CMYK", "YCbCr") else ".png"
-    path = tmp_path / f"grey{suffix}"
+    path = tmp_path / f"gray{suffix}"
     if mode == "I;16":
         image = Image.fromarray(np.full((20, 30), 153 * 257, "uint16"))
     else:
@@ -44,7 +44,7 @@ def test_truncated_picture_names_the_file(tmp_path, draw):
     assert "\n" not in str(raised.value)
 
 
-def test_what_is_no_picture_names_the_file(tmp_path):
+def test_the_error_for_an_invalid_picture_names_the_file(tmp_path):
     (tmp_path / "page.png").write_text("<html>")
     with pytest.raises(DataError, match="page.png cannot be read"):
         read_picture(tmp_path / "page.png")
@@ -52,7 +52,7 @@ def test_what_is_no_picture_names_the_file(tmp_path):
         read_picture(tmp_path / "none.png")
 
 
-def test_tiny_picture_is_no_face(tmp_path, draw):
+def test_tiny_pictures_are_rejected(tmp_path, draw):
     path = draw(tmp_path / "icon.png", size=(48, 7))
     with pytest.raises(DataError, match="icon.png is too small to show a face: .* got 48 x 7"):
         read_picture(path)
@@ -64,7 +64,7 @@ def test_resize_averages_when_shrinking():
     assert resize(checkerboard, 64) is checkerboard
 
 
-def test_lists_leave_out_what_is_no_picture(tmp_path, tree):
+def test_lists_contain_only_pictures(tmp_path, tree):
     tree("happy/b.PNG", "happy/a.JPEG", "sad/x.jpg", ".cache/x.png", "__MACOSX/x.png")
     (tmp_path / "happy" / "Thumbs.db").touch()
     (tmp_path / "happy" / "._a.png").touch()

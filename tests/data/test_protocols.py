@@ -98,7 +98,7 @@ def test_rare_classes_stay_in_train():
     assert 50 in kept
 
 
-def test_what_the_dataset_lacks_is_said():
+def test_missing_splits_or_subjects_are_reported():
     with pytest.raises(DataError, match="drawn has no official splits.*to frames"):
         make_folds(make_samples())
     with pytest.raises(DataError, match="drawn has no test split"):

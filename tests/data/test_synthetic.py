@@ -65,7 +65,7 @@ def test_intensity_moves_the_face_away_from_neutral():
     assert distances[0] == 0 and distances[0] < distances[1] < distances[2]
 
 
-def test_blur_takes_detail_away():
+def test_blur_removes_details():
     sharp, blurred = (
         synthetic.draw_face(np.random.default_rng(3), "fear", 64, blur=b) for b in (0, 4)
     )
@@ -248,7 +248,7 @@ def test_studies_alter_the_test_faces_only(samples, option):
     np.testing.assert_array_equal(same, samples.splits[:70] != "test")
 
 
-def test_load_refuses_what_it_cannot_draw():
+def test_load_rejects_invalid_arguments():
     with pytest.raises(ValueError, match="`num_samples` must be at least 1. Received: 0"):
         synthetic.load(num_samples=0)
     with pytest.raises(ValueError, match="`altered_splits` must be among .* Received: .'tests'"):
@@ -258,8 +258,8 @@ def test_load_refuses_what_it_cannot_draw():
 def test_pixels_alone_do_not_separate_the_classes():
     """A linear classifier finds something, but far less than the 90 % and more of the models."""
     samples = synthetic.load(num_samples=1400, size=48)
-    grey = [np.asarray(Image.fromarray(picture).convert("L")) for picture in samples.pictures]
-    pixels = np.reshape(grey, (len(grey), -1)) / 255
+    gray = [np.asarray(Image.fromarray(picture).convert("L")) for picture in samples.pictures]
+    pixels = np.reshape(gray, (len(gray), -1)) / 255
     test = samples.splits == "test"
     pixels = (pixels - pixels[~test].mean(axis=0)) / pixels[~test].std(axis=0)
     linear = RidgeClassifier(alpha=1000).fit(pixels[~test], samples.targets[~test])

@@ -107,11 +107,13 @@ def test_other_classes(run, monkeypatch):
     monkeypatch.setitem(
         DATASETS, "other", lambda data_dir: dataset(("happy", "bored"), splits=splits)
     )
-    with pytest.raises(DataError, match="The model knows the classes .*; other has happy, bored."):
+    with pytest.raises(
+        DataError, match=r"The model has the classes .*, and other has the classes happy, bored\."
+    ):
         evaluate(run, dataset="other")
 
 
-def test_a_dataset_without_splits_is_judged_as_a_whole(run, monkeypatch, tmp_path):
+def test_a_dataset_without_splits_is_evaluated_as_a_whole(run, monkeypatch, tmp_path):
     names = load_model(run / "model.keras").layers[-1].class_names
     monkeypatch.setitem(DATASETS, "other", lambda data_dir: dataset(names, "subjects"))
     metrics = evaluate(run, dataset="other")
@@ -158,7 +160,7 @@ def test_no_model_of_ours(run, damage):
         path.write_text("hello")
     else:
         keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(path)
-    message = "does not know its classes" if damage == "another model" else "cannot be loaded"
+    message = "does not store its class names" if damage == "another model" else "cannot be loaded"
     with pytest.raises(RunError, match=message) as caught:
         evaluate(run)
     assert "\n" not in str(caught.value)

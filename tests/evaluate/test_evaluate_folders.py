@@ -84,7 +84,7 @@ def test_the_runs_own_folder_may_be_named(run, tmp_path):
     assert evaluations(run) == ["evaluation_folder_test_none.json"]
 
 
-def test_changed_data_has_a_name_of_its_own(run, tmp_path):
+def test_changed_data_has_a_separate_name(run, tmp_path):
     plant(tmp_path / "other" / "train", seed=3)
     plant(tmp_path / "other" / "test", seed=4, count=5)
     changed = evaluate(run, overrides=[f"data.path={tmp_path / 'other'}", "evaluate.tta=flip"])

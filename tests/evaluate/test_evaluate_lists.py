@@ -37,7 +37,7 @@ def ferplus(monkeypatch):
     ids = [f"fer{number:07}.png" for number in range(70)]
     samples = replace(faces, name="ferplus", pictures=pictures, ids=ids, protocol="official")
     monkeypatch.setitem(DATASETS, "ferplus", lambda data_dir: samples)
-    # The list's classes are FER+'s, of which only neutral, disgust and fear are named alike.
+    # The list's classes are FER+'s, of which only neutral, disgust and fear have the same names.
     return samples
 
 
@@ -65,7 +65,7 @@ def run(tmp_path, ferplus, seed):
 # Lists
 
 
-def test_only_the_listed_pictures_are_judged(run, data_dir, ferplus):
+def test_only_the_listed_pictures_are_evaluated(run, data_dir, ferplus):
     metrics = evaluate(run, list_name="occlusion", data_dir=data_dir)
     assert metrics["num_samples"] == 3
     test = np.flatnonzero(ferplus.splits == "test")
@@ -113,7 +113,7 @@ def test_lists_that_do_not_fit(run, data_dir, tmp_path, monkeypatch):
 # Pictures that were trained on
 
 
-def test_accuracy_without_what_was_trained_on(run, ferplus):
+def test_accuracy_without_training_pictures(run, ferplus):
     metrics = evaluate(run)
     others = metrics["without_duplicates"]
     assert metrics["num_samples"] == 14 and others["num_samples"] == 12
@@ -128,7 +128,7 @@ def test_accuracy_without_what_was_trained_on(run, ferplus):
     assert others["accuracy_interval"] == list(wilson_interval(int(hits), 12))
 
 
-def test_only_what_was_trained_on_counts(run, ferplus):
+def test_only_the_training_pictures_of_the_run_count(run, ferplus):
     recipe = Recipe.model_validate(RECIPE | {"data": {**RECIPE["data"], "limit": 7}})
     run.joinpath("recipe.yaml").write_text(dump(recipe))
     train = ferplus.take(ferplus.splits == "train")
@@ -137,7 +137,7 @@ def test_only_what_was_trained_on_counts(run, ferplus):
     assert evaluate(run)["without_duplicates"]["num_samples"] == 14 - both
 
 
-def test_when_nobody_looks(run, tmp_path, monkeypatch):
+def test_training_pictures_are_optional(run, tmp_path, monkeypatch):
     assert "without_duplicates" not in evaluate(run, duplicates=False)
     assert "without_duplicates" not in evaluate(run, split="train")
     monkeypatch.setitem(DATASETS, "other", DATASETS["ferplus"])

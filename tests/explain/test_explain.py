@@ -1,4 +1,4 @@
-"""Explanations of small models, whose maps and shares can be computed by hand."""
+"""Explanations of small models with maps and shares that can be computed by hand."""
 
 import json
 
@@ -218,7 +218,7 @@ def test_random_maps_are_coarse_and_fixed():
 def test_overlays():
     picture = np.full((6, 6, 3), (200, 100, 50), "uint8")
     cold = overlay(picture, np.zeros((6, 6)))
-    assert (cold == cold[0, 0, 0]).all()  # grey, and nothing else
+    assert (cold == cold[0, 0, 0]).all()  # gray, and nothing else
     heat = np.zeros((6, 6))
     heat[2, 3] = 1
     assert (overlay(picture, heat) != cold).any(axis=-1).sum() == 1

@@ -124,6 +124,45 @@ def test_the_grpc_client(signatures, files, grpc_server):
     assert servicer.names == [MODEL, MODEL]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.float32([[0.25, 0.75], [1, 0]]),
+        np.float32([[0.5, 0.5]]),
+        np.array([3, -1, 5]),
+        np.array([True, False, True]),
+        np.array([b"happy", b"", b"sad"]),
+        np.array([b"sad", b"sad"]),
+        np.zeros((2, 3), "float32"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_tensors_are_read_in_both_layouts(values, packed):
+    """A server may write the bytes of all values, or a list in which the last value is repeated."""
+    proto = tf.make_tensor_proto(values)
+    if not packed and proto.tensor_content:
+        field = {np.float32: proto.float_val, np.int64: proto.int64_val, np.bool_: proto.bool_val}
+        field[values.dtype.type].extend(values.ravel().tolist())
+        proto.tensor_content = b""
+    tensor = client.message_class("Tensor").FromString(proto.SerializeToString())
+    assert client.to_rows(tensor) == values.tolist()
+
+
+def test_the_grpc_client_needs_no_tensorflow(signatures, files, grpc_server, tmp_path):
+    (tmp_path / "face.png").write_bytes(files[0])
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'numpy', 'kerasfer'])); "
+        "sys.path.insert(0, sys.argv.pop(1)); import client; sys.exit(client.main())"
+    )
+    command = [sys.executable, "-c", program, str(DEPLOY), "--grpc", grpc_server[0]]
+    done = subprocess.run(
+        [*command, str(tmp_path / "face.png")], capture_output=True, text=True, timeout=60
+    )
+    name, share = NAMES[signatures[1][0].argmax()], 100 * signatures[1][0].max()
+    assert done.stdout == f"{tmp_path / 'face.png'}: {name} {share:.1f} %\n", done.stderr
+
+
 # REST
 
 
@@ -133,8 +172,17 @@ def rest_server(signatures):
     loaded = signatures[0]
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = self.path == f"/v1/models/{MODEL}"
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            state = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK"}}
+            self.wfile.write(json.dumps({"model_version_status": [state] * known}).encode())
+
         def do_POST(self):
-            assert self.path == f"/v1/models/{MODEL}:predict"
+            if self.path != f"/v1/models/{MODEL}:predict":
+                self.send_error(404)
+                return
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             columns = {}
             for instance in body["instances"]:
@@ -180,6 +228,46 @@ def test_the_client_s_command_line(signatures, files, rest_server, tmp_path, mon
     assert told.out.splitlines()[0] == f"{paths[0]}: {name} {share:.1f} %"
     assert len(told.out.splitlines()) == 4
     assert told.err == f"{paths[2]}: not a readable JPEG or PNG picture\n"
+
+
+@pytest.mark.parametrize("server", ["--grpc=localhost:1", "--rest=http://localhost:1"])
+def test_a_refused_connection_gives_one_line(server, files, tmp_path, monkeypatch, capsys):
+    (tmp_path / "face.png").write_bytes(files[0])
+    monkeypatch.setattr(sys, "argv", ["client.py", server, str(tmp_path / "face.png")])
+    assert client.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: ") and "localhost:1" in line and "did not answer" in line
+    assert "refused" in line and line.endswith("Is it running, and is the address right?")
+
+
+def test_a_missing_file_gives_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["client.py", str(tmp_path / "no.png")])
+    assert client.main() == 1
+    expected = f"Error: {tmp_path / 'no.png'} cannot be read: No such file or directory.\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_other_answers_give_one_line(files, rest_server, tmp_path, monkeypatch, capsys):
+    (tmp_path / "face.png").write_bytes(files[0])
+    for url, message in (
+        (f"{rest_server}/elsewhere", "answered with the status 404"),
+        ("localhost", "did not answer as TF Serving does: unknown url type"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["client.py", "--rest", url, str(tmp_path / "face.png")])
+        assert client.main() == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("Error: ") and message in line
+
+
+@pytest.mark.parametrize("module", ["grpc", "google.protobuf"])
+def test_without_grpc_the_packages_are_named(module, files, tmp_path, monkeypatch, capsys):
+    (tmp_path / "face.png").write_bytes(files[0])
+    monkeypatch.setattr(sys, "argv", ["client.py", str(tmp_path / "face.png")])
+    monkeypatch.setitem(sys.modules, module, None)
+    client.message_class.cache_clear()
+    assert client.main() == 1
+    expected = "Error: gRPC needs pip install grpcio protobuf. Or use --rest.\n"
+    assert capsys.readouterr().err == expected
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed.")
@@ -238,6 +326,29 @@ def test_the_compose_file():
     assert all(volume.endswith(":ro") for volume in serving["volumes"])
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed.")
+def test_the_health_check_of_the_compose_file(rest_server):
+    serving = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["serving"]
+    kind, *command = serving["healthcheck"]["test"]
+    assert kind == "CMD" and MODEL in command[-1]
+    for port, model, healthy in (
+        (rest_server.rpartition(":")[2], MODEL, True),
+        (rest_server.rpartition(":")[2], "another", False),
+        ("1", MODEL, False),
+    ):
+        script = command[-1].replace("8501", port).replace(MODEL, model)
+        done = subprocess.run([*command[:-1], script], capture_output=True, timeout=20)
+        assert (done.returncode == 0) == healthy, done.stderr
+
+
+def test_both_files_name_the_same_version():
+    serving = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["serving"]
+    deployment, _ = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert serving["image"] == container["image"]
+    assert re.fullmatch(r"tensorflow/serving:\d+\.\d+\.\d+", container["image"])
+
+
 def test_the_kubernetes_manifest():
     deployment, exposed = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
     pod = deployment["spec"]["template"]
@@ -245,7 +356,9 @@ def test_the_kubernetes_manifest():
     assert flags(container["args"]) == FLAGS
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"grpc": 8500, "rest": 8501}
-    assert container["readinessProbe"]["httpGet"] == {"path": f"/v1/models/{MODEL}", "port": "rest"}
+    status = {"path": f"/v1/models/{MODEL}", "port": "rest"}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == status
     volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
     labels = pod["metadata"]["labels"]
@@ -260,7 +373,10 @@ def test_the_kubernetes_manifest():
 
 
 def test_the_material_is_committed_and_exports_are_not(tmp_path):
-    shutil.copytree(DEPLOY.parent / "deploy", tmp_path / "deploy")
+    made = shutil.ignore_patterns("node_modules", "vendor")
+    shutil.copytree(DEPLOY.parent / "deploy", tmp_path / "deploy", ignore=made)
+    (tmp_path / "deploy" / "web" / "vendor").mkdir()
+    (tmp_path / "deploy" / "web" / "vendor" / "model.onnx").touch()
     shutil.copy(DEPLOY.parent / ".gitignore", tmp_path)
     (tmp_path / "quickstart" / "1").mkdir(parents=True)
     (tmp_path / "quickstart" / "1" / "saved_model.pb").touch()
@@ -270,4 +386,5 @@ def test_the_material_is_committed_and_exports_are_not(tmp_path):
         [*git, "ls-files", "--others", "--exclude-standard"], capture_output=True, text=True
     ).stdout.split()
     assert "deploy/client.py" in listed and ".gitignore" in listed
-    assert not [name for name in listed if name.startswith("quickstart")]
+    assert "deploy/web/index.html" in listed
+    assert not [name for name in listed if name.startswith(("quickstart", "deploy/web/vendor"))]

@@ -16,7 +16,7 @@ from keras import layers
 from kerasfer.cli import main
 from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.export import FORMATS, export, export_run, exporting, processes
-from kerasfer.export.convert import main as main_of_convert
+from kerasfer.faces.onnx_sessions import usable_cores
 from kerasfer.layers import BiMap, LogEig, Vech
 from kerasfer.predict.runtimes import load_runtime
 
@@ -29,24 +29,6 @@ def run(tmp_path_factory):
     keras.utils.set_random_seed(0)
     model = make_model("tiny_spd", "mixed_bfloat16")
     return make_run(tmp_path_factory.mktemp("runs") / "faces", model)
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Converts in this process: importing TensorFlow in another one takes seconds."""
-    run = processes.run_python
-
-    def convert(arguments, **environment):
-        if "kerasfer.export.convert" not in arguments:
-            return run(arguments, **environment)
-        code = 0
-        try:
-            main_of_convert(Path(arguments[-1]))
-        except SystemExit as stop:
-            code = stop.code
-        return subprocess.CompletedProcess(arguments, code, "", "")
-
-    monkeypatch.setattr(processes, "run_python", convert)
 
 
 def hidden(folder):
@@ -76,9 +58,11 @@ def test_a_run_to_each_format(run, tmp_path, request, format):
     assert report["pictures"] == "synthetic, validation split"
     assert report["num_pictures"] == 14 and report["class_names"] == list(NAMES)
     assert report["source"] == str(run) and report["size_bytes"] > 10_000
-    assert set(report["accuracy"]) == {"model", "exported"}
+    assert set(report["accuracy"]) == {"model", "exported", "change", "interval"}
     assert report["trained_precision"]["max_probability_difference"] > 0  # bfloat16
-    assert set(report["latency_ms"]) == ({"default"} if format == "saved_model" else {"1", "4"})
+    threads = {"default"} if format == "saved_model" else {"1", str(usable_cores())}
+    assert set(report["latency_ms"]) == threads
+    assert report["device"] == f"CPU, {usable_cores()} cores"
     for latency in report["latency_ms"].values():
         assert 0 < latency["p50"] <= latency["p95"]
     package = {"saved_model": "tensorflow", "onnx": "onnxruntime", "tflite": "ai-edge-litert"}
@@ -92,6 +76,9 @@ def test_a_run_to_each_format(run, tmp_path, request, format):
         assert report["serving_bytes_max_difference"] <= 1e-5
     if format == "onnx":
         assert (report["opset"], report["batch"]) == (18, "any")
+    if format != "saved_model":
+        assert set(report["half_precision"]) == {"float16", "bfloat16"}
+        assert report["half_precision"]["float16"]["mismatch"] is None
     if format != "tflite":
         runtime, images = load_runtime(report["path"]), pictures(5)
         np.testing.assert_allclose(runtime(images), load_runtime(run)(images), atol=0.05)
@@ -115,8 +102,8 @@ def test_any_model_without_pictures_or_class_names(tmp_path, in_process):
 
 def test_a_missing_dataset_is_named(tmp_path, in_process):
     other = make_run(tmp_path / "run", make_model("tiny"), data={"name": "fer2013"})
-    with pytest.raises(DataError, match="FER2013 was not found.*--data-dir"):
-        export_run(other, "onnx", output_dir=tmp_path / "out", data_dir=str(tmp_path))
+    with pytest.raises(DataError, match="FER2013 was not found.*--data-dir.*--pictures"):
+        export_run(other, "tflite", "int8", output_dir=tmp_path / "out", data_dir=str(tmp_path))
     assert not (tmp_path / "out").exists()
 
 
@@ -210,9 +197,13 @@ def test_wrong_arguments(run, tmp_path, quick):
     with pytest.raises(RecipeError, match="quantize must be one of .*Received: 'int4'"):
         export_run(run, "tflite", "int4")
     with pytest.raises(
-        RecipeError, match="quantize must be one of none for the format onnx. Received: int8"
+        RecipeError, match="quantize must be one of none for the format saved_model. Received: int8"
     ):
-        export_run(run, "onnx", "int8")
+        export_run(run, "saved_model", "int8")
+    with pytest.raises(
+        RecipeError, match="one of none, float16, int8 for the format onnx. Received: dynamic"
+    ):
+        export_run(run, "onnx", "dynamic")
     with pytest.raises(ValueError, match=r"`path` must end in '.onnx'.*Received: .*model.tflite"):
         export("model.keras", tmp_path / "model.tflite", "onnx", pictures=[0])
     with pytest.raises(ValueError, match="`pictures` must not be empty"):
@@ -297,10 +288,8 @@ def test_the_command_fails_in_one_line(run, tmp_path, quick):
     assert result.exit_code == 1 and result.output.splitlines()[-1].startswith(
         "Error: The export was not kept"
     )
-    result = CliRunner().invoke(main, [*arguments, "--quantize", "int8"])
-    assert (
-        result.exit_code == 2
-        and "quantize must be one of none for the format onnx" in result.output
-    )
+    result = CliRunner().invoke(main, [*arguments, "--quantize", "dynamic"])
+    assert result.exit_code == 2
+    assert "quantize must be one of none, float16, int8 for the format onnx" in result.output
     result = CliRunner().invoke(main, ["export", str(run)])
     assert result.exit_code == 2 and "Missing option '--format'" in result.output

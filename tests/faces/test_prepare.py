@@ -87,13 +87,13 @@ def test_landmarks_move_as_the_picture_does(tilt):
     points = (np.array([[-14, -8], [14, -8], [0, 2], [-10, 14], [10, 14]]) @ turn) + (60, 50)
     face = Face((36.0, 24.0, 48.0, 50.0), 1.0, points)
     for number, point in enumerate(points):
-        y, x = np.mgrid[:110, :120] + 0.5  # of pixel centres
+        y, x = np.mgrid[:110, :120] + 0.5  # of pixel centers
         dot = np.exp(-((x - point[0]) ** 2 + (y - point[1]) ** 2) / 8)
         picture = np.repeat((255 * dot[..., None]).astype("uint8"), 3, axis=-1)
         crop = crop_face(picture, face, 90, margin=0.2)[..., 0].astype(float)
         y, x = np.mgrid[:90, :90] + 0.5
-        centre = np.array([(crop * x).sum(), (crop * y).sum()]) / crop.sum()
-        np.testing.assert_allclose(landmarks_in_crop(face, 90, 0.2)[number], centre, atol=0.5)
+        center = np.array([(crop * x).sum(), (crop * y).sum()]) / crop.sum()
+        np.testing.assert_allclose(landmarks_in_crop(face, 90, 0.2)[number], center, atol=0.5)
 
 
 def test_pictures_without_a_face_are_listed_and_kept(samples, tmp_path):
@@ -122,7 +122,7 @@ def test_the_middle_of_a_wide_picture_is_kept(samples, tmp_path):
     assert picture.min() > 190
 
 
-def test_grey_files_and_unreadable_ones(samples, tmp_path, tree):
+def test_gray_files_and_unreadable_ones(samples, tmp_path, tree):
     tree("a.png", "b.jpg", "c.png", root=tmp_path / "in")
     (tmp_path / "in" / "b.jpg").write_text("<html>")
     files = PictureFiles(tmp_path / "in", ["a.png", "b.jpg", "c.png"])

@@ -30,12 +30,12 @@ def test_it_begins_by_looking_at_the_whole_picture():
     np.testing.assert_allclose(inner.predict(x, verbose=0), x, atol=1e-4)
 
 
-def test_it_sees_grey():
+def test_it_sees_gray():
     model = deep_emotion(("a", "b"))
     x = pictures()
-    grey = np.repeat(x.mean(axis=-1, keepdims=True), 3, axis=-1)
+    gray = np.repeat(x.mean(axis=-1, keepdims=True), 3, axis=-1)
     np.testing.assert_allclose(
-        model.predict(x, verbose=0), model.predict(grey, verbose=0), atol=1e-5
+        model.predict(x, verbose=0), model.predict(gray, verbose=0), atol=1e-5
     )
 
 

@@ -115,10 +115,17 @@ def test_imagenet_weights_come_from_the_package(tensors, tmp_path, monkeypatch):
     model = build_model(
         "classifier", ("a", "b"), 32, backbone="efficientnet_lite0_cut", weights="imagenet"
     )
-    expected = efficientnet_lite0_features(32, cut=True)
+    expected = efficientnet_lite0_features(32, last=efficientnet_lite.CUT)
     load_checkpoint(expected, tensors)
     np.testing.assert_array_equal(
         outputs(model.get_layer("backbone"), noise(side=32)), outputs(expected, noise(side=32))
+    )
+
+    short = make_backbone("efficientnet_lite0_stride16", 32, weights="imagenet")
+    stages = make_backbone("efficientnet_lite0", 32, weights="imagenet", stages=("P4", "P5"))
+    np.testing.assert_array_equal(
+        outputs(short, noise(side=32)),
+        keras.ops.convert_to_numpy(stages(noise(side=32), training=False)[0]),
     )
 
     path.write_bytes(b"no checkpoint")

@@ -83,7 +83,7 @@ def test_every_model(name, tmp_path):
         ("spd_attention", {"axis": "channel", "crop_mode": "fixed"}),
     ],
 )
-def test_options_on_a_backbone_of_ones_own(name, options, tmp_path):
+def test_options_of_a_custom_backbone(name, options, tmp_path):
     model = build_model(name, NAMES, 32, backbone=tiny_backbone(), **options)
     kernels = [weight.path for weight in model.trainable_weights]
     assert any("last" in path for path in kernels) != options.get("frozen", False)
@@ -133,10 +133,22 @@ def test_covpool_reads_the_covariance_of_144_places():
     assert model.get_layer("log_eig").output.shape == (None, 128, 128)
 
 
+def test_covpool_reads_the_covariance_of_any_network():
+    model = covpool(NAMES, 32, 16, backbone="efficientnet_lite0_stride16", frozen=True)
+    assert model.get_layer("covariance").input.shape == (None, 2, 2, 112)
+    assert model.get_layer("log_eig").output.shape == (None, 16, 16)
+    assert model.predict(pictures(), verbose=0).shape == (2, 3)
+    trained = {variable.path.split("/")[0] for variable in model.trainable_variables}
+    assert trained == {"bimap", "dense_1", "dense_2", "logits"}
+    # Pixels are scaled as the network expects, not as a ResNet does.
+    scale = model.get_layer("preprocessing").scale
+    assert scale == [1 / 128] * 3
+
+
 def test_pictures_are_scaled_as_imagenet_expects():
     model = build_model("classifier", NAMES, 32, backbone=tiny_backbone())
-    colour = np.array([255 * 0.485, 255 * (0.456 + 0.224), 0], "float32")
-    x = model.get_layer("preprocessing")(np.tile(colour, (1, 32, 32, 1)))
+    color = np.array([255 * 0.485, 255 * (0.456 + 0.224), 0], "float32")
+    x = model.get_layer("preprocessing")(np.tile(color, (1, 32, 32, 1)))
     expected = [0, 1, -0.406 / 0.225]
     np.testing.assert_allclose(keras.ops.convert_to_numpy(x)[0, 0, 0], expected, atol=1e-5)
 
@@ -160,7 +172,8 @@ def test_mixed_precision():
     [
         ("resnet81", {}, r"model.name must be one of alexnet, .*'resnet81'. Did you mean resnet"),
         ("transformer", {}, r"model.name must be one of .* Received: 'transformer'\.$"),
-        ("covpool", {"stem": "small"}, "covpool does not take model.stem; it takes bimap_units, "),
+        ("covpool", {"crops": 2}, "covpool does not take model.crops; it takes bimap_units, "),
+        ("covpool", {"stem": "small"}, "belong to a `backbone`, which is None. .* stem='small'"),
         ("covpool", {"bimap_units": 257}, r"covpool cannot be built: .* units=257"),
         ("spd_attention", {"bimap_units": 9}, r"spd_attention cannot be built: .* units=9"),
         ("spd_attention", {"axis": "time"}, "cannot be built: `axis` must be 'spatial' or"),
@@ -170,7 +183,7 @@ def test_mixed_precision():
         ("spd_attention", {"feature_stage": "P6"}, "`stage` must be one of P2, .* Received: 'P6'"),
     ],
 )
-def test_what_does_not_fit_is_a_recipe_error(name, options, message):
+def test_invalid_options_raise_a_recipe_error(name, options, message):
     with pytest.raises(RecipeError, match=message) as error:
         build_model(name, NAMES, 32, **options)
     assert "\n" not in str(error.value)

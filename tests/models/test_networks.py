@@ -1,4 +1,4 @@
-"""The networks beside the ResNets: their structure, and where published weights land."""
+"""The networks other than ResNets: their structure, and the loading of published weights."""
 
 import h5py
 import keras
@@ -26,11 +26,13 @@ def pictures(count=2, side=32):
     ("name", "side", "parameters", "shape"),
     [
         # As published: by keras.applications, torchvision (AlexNet), FaceNet's Keras users and the
-        # authors of EfficientNet; its cut form lacks 1,280,768 parameters of its end.
+        # authors of EfficientNet; its cut form lacks 1,280,768 parameters of its end, and the form
+        # with a stride of 16 lacks 2,696,096.
         ("alexnet", 224, 2_469_696, (6, 6, 256)),
         ("densenet121", 64, 7_037_504, (2, 2, 1024)),
         ("efficientnet_lite0", 64, 3_413_024, (2, 2, 1280)),
         ("efficientnet_lite0_cut", 64, 2_132_256, (2, 2, 1152)),
+        ("efficientnet_lite0_stride16", 64, 716_928, (4, 4, 112)),
         ("inception_resnet_v1", 160, 22_578_384, (3, 3, 1792)),
         ("mobilenet_v3_large", 64, 2_996_352, (2, 2, 960)),
         ("mobilenet_v3_small", 64, 939_120, (2, 2, 576)),
@@ -89,7 +91,7 @@ def write_as_published(model, path):
     ("name", "ending"),
     [("vgg16", ".weights.h5"), ("mobilenet_v3_small", ".h5"), ("densenet121", ".h5")],
 )
-def test_a_file_of_weights_computes_what_keras_does(name, ending, tmp_path):
+def test_features_with_a_file_of_weights_equal_those_of_keras(name, ending, tmp_path):
     function, module = APPLICATIONS[name]
     published = getattr(keras.applications, function)(
         include_top=False, weights=None, input_shape=(32, 32, 3)
@@ -111,7 +113,7 @@ def test_a_file_of_weights_computes_what_keras_does(name, ending, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["alexnet", "inception_resnet_v1"])
-def test_a_network_takes_back_its_own_weights(name, tmp_path):
+def test_a_network_loads_its_own_weights(name, tmp_path):
     side = NETWORKS[name].smallest["imagenet"]
     first = varied(make_backbone(name, side))
     first.save_weights(tmp_path / "own.weights.h5")
@@ -157,7 +159,7 @@ def test_the_papers_models_take_them(name):
         ),
     ],
 )
-def test_what_does_not_fit_is_a_recipe_error(name, side, options, message):
+def test_invalid_options_raise_a_recipe_error(name, side, options, message):
     with pytest.raises(RecipeError, match=message) as error:
         build_model(name, ("a", "b"), side, **options)
     assert "\n" not in str(error.value)

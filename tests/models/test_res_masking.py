@@ -101,6 +101,6 @@ def test_structure():
         (64, "tiny", "`stem` must be one of imagenet, half, small. Received: 'tiny'"),
     ],
 )
-def test_what_does_not_fit_is_a_recipe_error(size, stem, message):
+def test_invalid_options_raise_a_recipe_error(size, stem, message):
     with pytest.raises(RecipeError, match=message):
         build_model("res_masking", NAMES, size, stem=stem)

@@ -31,7 +31,7 @@ def test_it_is_small_and_its_last_map_fits_a_resnets():
 
 
 def test_shortcuts_read_every_second_pixel():
-    """Not by a strided 1 × 1 convolution, whose gradient corrupts memory on PyTorch."""
+    """There is no strided 1 × 1 convolution, since its gradient corrupts memory on PyTorch."""
     model = slim_spd(NAMES, 37, width=12)  # Odd sides round up in both branches of a block.
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (1, 1):

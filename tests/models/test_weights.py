@@ -67,7 +67,7 @@ def test_each_tensor_lands_where_it_belongs(checkpoint):
     assert len(model.weights) == len(found)
 
 
-def test_it_computes_what_timm_does(checkpoint):
+def test_features_equal_those_of_timm(checkpoint):
     pytest.importorskip("torch")
     name, tensors, folder = checkpoint
     model = make_backbone(name, 64, weights=str(folder))

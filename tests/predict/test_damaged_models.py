@@ -63,10 +63,11 @@ def test_a_truncated_file_is_refused(contents, tmp_path, suffix):
         assert expected[suffix] in refusal(path)
 
 
-def test_an_onnx_file_with_flipped_bits_is_refused_or_predicts(contents, tmp_path, capfd):
-    path, rng, refused = tmp_path / "faces.onnx", np.random.default_rng(0), 0
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
+def test_a_file_with_flipped_bits_is_refused_or_predicts(contents, tmp_path, capfd, suffix):
+    path, rng, refused = tmp_path / f"faces{suffix}", np.random.default_rng(0), 0
     for _ in range(60):
-        content = bytearray(contents[".onnx"])
+        content = bytearray(contents[suffix])
         for place in rng.integers(0, len(content), 8):
             content[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Predictions with a detector and a model made up for the test, whose answers are known."""
+"""Predictions with a detector and a model with known results."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from kerasfer.predict import FacePrediction, Predictor, annotate, draw, to_recor
 from kerasfer.predict.runtimes import Runtime
 
 NAMES = ("red", "green", "blue")
-COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
+COLORS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
 
 
 @pytest.fixture
@@ -29,21 +29,21 @@ def batches():
 
 @pytest.fixture
 def runtime(batches):
-    """Tells the colour of a face, and notes how many it was asked about at once."""
+    """Tells the color of a face, and notes how many it was asked about at once."""
 
     def predict(images):
         batches.append(len(images))
-        colours = images.mean(axis=(1, 2))
-        return colours / colours.sum(axis=1, keepdims=True)
+        colors = images.mean(axis=(1, 2))
+        return colors / colors.sum(axis=1, keepdims=True)
 
     return Runtime("onnx", "model.onnx", NAMES, 16, predict)
 
 
-def scene(*colours):
-    """A grey picture with a square of 40 pixels for each colour, side by side."""
-    picture = np.full((80, 20 + 60 * max(1, len(colours)), 3), 100, "uint8")
-    for i, colour in enumerate(colours):
-        picture[20:60, 20 + 60 * i : 60 + 60 * i] = COLOURS[colour]
+def scene(*colors):
+    """A gray picture with a square of 40 pixels for each color, side by side."""
+    picture = np.full((80, 20 + 60 * max(1, len(colors)), 3), 100, "uint8")
+    for i, color in enumerate(colors):
+        picture[20:60, 20 + 60 * i : 60 + 60 * i] = COLORS[color]
     return picture
 
 
@@ -86,8 +86,8 @@ def test_margin_shows_more(runtime):
     assert wide.probability < tight.probability
 
 
-def test_classify_takes_crops_of_any_size(runtime):
-    crops = [np.full((side, side, 3), COLOURS["green"], "uint8") for side in (16, 50)]
+def test_classify_accepts_crops_of_any_size(runtime):
+    crops = [np.full((side, side, 3), COLORS["green"], "uint8") for side in (16, 50)]
     assert Predictor(runtime, faces="none").classify(crops).argmax(axis=1).tolist() == [1, 1]
     assert Predictor(runtime, faces="none").classify([]).shape == (0, 3)
 
@@ -96,17 +96,17 @@ def test_threads_do_not_mix_answers(runtime):
     predictor = Predictor(runtime, faces=detect, batch_size=2)
     barrier = threading.Barrier(4)
 
-    def work(colour):
+    def work(color):
         barrier.wait()
-        found = predictor([scene(colour, colour)] * 20)
+        found = predictor([scene(color, color)] * 20)
         return {face.label for faces in found for face in faces}
 
     with ThreadPoolExecutor(4) as pool:
-        colours = ["red", "green", "blue", "red"]
-        assert list(pool.map(work, colours)) == [{colour} for colour in colours]
+        colors = ["red", "green", "blue", "red"]
+        assert list(pool.map(work, colors)) == [{color} for color in colors]
 
 
-def test_bad_picture_is_named_and_the_stream_goes_on(runtime, tmp_path):
+def test_a_bad_picture_is_named_and_the_stream_continues(runtime, tmp_path):
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     Image.fromarray(scene("blue")).save(good)
     bad.write_text("no picture")
@@ -194,8 +194,8 @@ def command(monkeypatch, runtime, tmp_path):
     """Runs `kerasfer predict` on two good pictures, one without a face and one that is none."""
     monkeypatch.setattr("kerasfer.predict.load_runtime", lambda run: runtime)
     monkeypatch.setattr("kerasfer.predict.make_detector", lambda name: detect)
-    for name, colours in {"one": ["red"], "two": ["blue", "green"]}.items():
-        Image.fromarray(scene(*colours)).save(tmp_path / f"{name}.png")
+    for name, colors in {"one": ["red"], "two": ["blue", "green"]}.items():
+        Image.fromarray(scene(*colors)).save(tmp_path / f"{name}.png")
     Image.new("RGB", (140, 80), (90, 90, 90)).save(tmp_path / "none.png")
 
     def run(*arguments, bad=True):
@@ -254,7 +254,7 @@ def test_unknown_detector_is_refused(command):
     assert "'haar' is not one of 'mtcnn', 'yunet', 'none'" in result.stderr
 
 
-def test_batch_goes_on_after_a_bad_picture_and_fails_at_the_end(command):
+def test_a_batch_continues_after_a_bad_picture_and_fails_at_the_end(command):
     result = command()
     assert result.exit_code == 1
     assert len(result.stdout.splitlines()) == 5

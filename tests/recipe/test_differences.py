@@ -31,7 +31,7 @@ def test_another_model_and_a_whole_section(tmp_path):
     assert differences(b, a).keys() == changed.keys()
 
 
-def test_what_changes_no_result(tmp_path):
+def test_keys_that_do_not_change_the_result(tmp_path):
     free = [
         "name=other",
         "description=Another text.",

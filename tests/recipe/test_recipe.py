@@ -129,7 +129,7 @@ def test_every_key_round_trips(write):
     assert load_recipe(write(dump(recipe), "copy.yaml")) == recipe
 
 
-def test_dumping_without_nulls_loses_nothing():
+def test_dumping_without_nulls_is_lossless():
     # `dump` leaves nulls out, which is right as long as null is the default wherever it is allowed.
     for section in recipe_schema()["$defs"].values():
         for key, part in section["properties"].items():
@@ -188,7 +188,7 @@ def test_base_is_merged_key_by_key(write, tmp_path):
     assert (recipe.data.augment.flip, recipe.data.augment.crop) == (True, 0.8)
 
 
-def test_what_a_base_says_of_itself_is_not_inherited(write):
+def test_the_name_and_description_of_a_base_are_not_inherited(write):
     write(
         MINIMAL + "name: other\ndescription: mine\n"
         "reproduces: {paper: obsr, table: 4, row: OBSR-Net, accuracy: 98.82}\n",
@@ -237,7 +237,7 @@ def test_weights_none_means_null(write):
     assert load_recipe(write(MINIMAL), ["model.weights=none"]).model.weights is None
 
 
-# Errors: the place, what was expected, what came, what to do
+# Errors: location, expected and received values, remedy
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_not_a_text_file(write, tmp_path):
     )
 
 
-def test_several_errors_are_told_one_at_a_time(write):
+def test_several_errors_are_reported_one_at_a_time(write):
     path = write(MINIMAL + "train: {epochs: 0, sed: 1}\n")
     assert error_of(path) == "mine.yaml:3: unknown key `train.sed`. Did you mean `train.seed`?"
 
@@ -441,7 +441,7 @@ def test_several_errors_are_told_one_at_a_time(write):
     "typed",
     ["/x/faces #2", "#2", "2024", "007", "2024-01-01", "on", "1:30", "@home", "a: b", "[x]", "*.x"],
 )
-def test_an_override_of_a_string_is_what_was_typed(write, typed):
+def test_an_override_of_a_string_is_not_converted(write, typed):
     recipe = load_recipe(
         write("data: {name: folder}\nmodel: {name: vgg16}\n"), [f"data.path={typed}"]
     )

@@ -16,7 +16,7 @@ from kerasfer.train.stages import check_warmup
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
-# What stands in a table takes its step in test_paper_tables.py.
+# The recipes of tables are trained for one step in test_paper_tables.py.
 IN_TABLES = {
     cell.recipe.name
     for path in (FOLDER / "tables").glob("*.yaml")
@@ -40,7 +40,7 @@ def test_recipe_builds(path, offline):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_published_recipes_say_what_they_reproduce(path):
+def test_published_recipes_name_the_published_result(path):
     recipe = load_recipe(path)
     published = path.stem.endswith(("_obsr", "_spd"))
     assert (recipe.reproduces is not None) == published

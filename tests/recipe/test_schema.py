@@ -60,7 +60,7 @@ def test_parts_of_recipes_fit(text):
 
 
 @pytest.mark.parametrize("key, registry", [("data", DATASETS), ("model", MODELS)])
-def test_an_editor_completes_what_fits(key, registry):
+def test_the_json_schema_contains_only_matching_keys(key, registry):
     schema = recipe_schema()
     mapping = schema["properties"][key]["discriminator"]["mapping"]
     assert list(mapping) == list(registry)

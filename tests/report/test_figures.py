@@ -44,7 +44,7 @@ def test_curves_from_the_file_and_with_missing_columns(tmp_path, history):
     assert open_picture(tmp_path / "a.png").shape == open_picture(tmp_path / "b.png").shape
 
 
-def test_panels_are_svgs_and_skip_what_was_not_measured(history):
+def test_panels_are_svgs_and_skip_missing_columns(history):
     panels = curve_panels(read_history(history))
     assert list(panels) == ["Loss", "Accuracy", "Learning rate"]
     assert all(b"<svg" in svg for svg in panels.values())

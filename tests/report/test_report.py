@@ -68,7 +68,7 @@ class Balance(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_says_what_ran_how_well_and_beside_the_paper(tmp_path):
+def test_the_report_compares_the_result_with_the_paper(tmp_path):
     html, text = read_page(write_report(write_run(tmp_path / "run")))
     assert "75.00 %" in text
     assert "65.7 % – 82.5 % (95 % interval), 100 pictures" in text  # Wilson, 75 of 100
@@ -149,7 +149,7 @@ def test_metrics_alone_are_enough(tmp_path):
     assert "None" not in html
 
 
-def test_a_folder_that_is_no_finished_run_is_one_line(tmp_path):
+def test_an_unfinished_run_gives_one_line(tmp_path):
     with pytest.raises(RunError, match="is not a finished run, since it has no metrics.json"):
         write_report(tmp_path)
     with pytest.raises(RunError, match="finished folds"):

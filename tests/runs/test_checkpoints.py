@@ -143,7 +143,7 @@ def test_no_checkpoint(run):
 
 
 def test_a_checkpoint_of_an_earlier_version(run):
-    """Its history was in a file of its own."""
+    """Its history was in a separate file."""
     save_checkpoint(run, history(2), model("sgd"))
     path = run.checkpoint / "epoch_2.npz"
     with np.load(path) as archive:

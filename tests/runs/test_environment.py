@@ -1,9 +1,22 @@
+import os
+
 import keras
 import pytest
 
-from kerasfer.runs.environment import accelerators, emulates_half_precision
+from kerasfer.runs.environment import accelerators, emulates_half_precision, environment
 
 SLOW = keras.backend.backend() != "jax" and not accelerators()
+
+
+@pytest.mark.skipif(bool(accelerators()), reason="the device is an accelerator")
+def test_only_cores_that_the_process_may_use_are_counted(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    assert environment(seed=0)["device"] == "CPU, 1 core"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3}, raising=False)
+    assert environment(seed=0)["device"] == "CPU, 2 cores"
+    monkeypatch.delattr(os, "sched_getaffinity")  # As on macOS.
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert environment(seed=0)["device"] == "CPU, 6 cores"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from kerasfer.recipe.schema import Recipe
 from kerasfer.runs.finding import find_run
 from kerasfer.runs.folder import RunFolder
 from kerasfer.runs.history import read_history, write_history
-from kerasfer.runs.opening import check_run, extension, open_folds, open_run, recipe_of_fold
+from kerasfer.runs.opening import check_run, open_folds, open_run, recipe_of_fold
 
 
 def recipe(fold=None, **train):
@@ -93,7 +93,7 @@ def test_finished_by_another_process_in_the_meantime(run, monkeypatch):
 def test_one_process_at_a_time(run):
     pytest.importorskip("fcntl", reason="Windows has no such locks")
     with open_run(run, recipe(), resume=False):
-        with pytest.raises(RunError, match="Another process is training into"):
+        with pytest.raises(RunError, match="Another process is writing into"):
             open_run(run, recipe(epochs=3), resume=False).__enter__()
         run.metrics.write_text("{}")
     assert run.load_recipe().train.epochs == 30
@@ -138,10 +138,11 @@ def test_a_recipe_of_an_earlier_version_lacks_new_keys(run):
 
 def test_a_run_may_be_trained_longer_but_not_shorter(run):
     finish(run, recipe(epochs=4, early_stopping=2))
-    assert extension(run, recipe(epochs=4, early_stopping=2)) == {}
-    assert extension(run, recipe(epochs=6, early_stopping=2)) == {"train.epochs": (4, 6)}
-    check_run(run, recipe(epochs=6, early_stopping=2), resume=True)
-    check_run(run, recipe(epochs=6), resume=True)
+    assert check_run(run, recipe(epochs=4, early_stopping=2), resume=True) == {}
+    longer = {"train.epochs": (4, 6)}
+    assert check_run(run, recipe(epochs=6, early_stopping=2), resume=True) == longer
+    longer["train.early_stopping"] = (2, None)
+    assert check_run(run, recipe(epochs=6), resume=True) == longer
     for values in ({"epochs": 3, "early_stopping": 2}, {"epochs": 6, "early_stopping": 1}):
         with pytest.raises(RunError, match="was started with another recipe"):
             check_run(run, recipe(**values), resume=True)

@@ -40,11 +40,23 @@ def test_the_first_step_makes_no_variables():
     assert [v.path for v in (*model.optimizer.variables, *model.metrics_variables)] == made
 
 
-def test_what_the_recipe_leaves_open_is_the_optimizers_own():
+def test_options_that_are_not_set_keep_the_optimizers_defaults():
     assert compiled(name="adamw").optimizer.weight_decay == 0.004
     optimizer = compiled(name="gc_sgd", momentum=0.5, conv_only=True, location="update").optimizer
     assert (optimizer.momentum, optimizer.conv_only, optimizer.location) == (0.5, True, "update")
-    assert optimizer.axes["logits/kernel"] == (0,)
+
+
+def test_gradients_are_centralized_if_the_recipe_asks_for_it():
+    x = np.random.default_rng(0).uniform(0, 255, (3, 16, 16, 3)).astype("float32")
+    drift = {}
+    for name in ("gc_sgd", "sgd"):
+        model = compiled(name=name, learning_rate=0.1)
+        kernel = model.get_layer("logits").kernel
+        before = ops.convert_to_numpy(kernel)
+        model.train_on_batch(x, np.eye(3, dtype="float32"))
+        step = ops.convert_to_numpy(kernel) - before
+        drift[name] = np.abs(step.mean(axis=0)).max() / np.abs(step).max()
+    assert drift["gc_sgd"] < 1e-5 < 1e-3 < drift["sgd"]
 
 
 def test_constant():

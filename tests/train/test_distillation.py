@@ -95,7 +95,7 @@ def test_attention_by_hand():
 
 
 def test_covariance_by_hand():
-    # Three channels are the samples. Places that vary alike, and places that vary oppositely:
+    # Three channels are the samples. Some positions vary together, others in opposite directions:
     # [[1, 1], [1, 1]] and [[1, -1], [-1, 1]], at a right angle.
     alike = np.array([[1, 2, 3], [4, 5, 6]], "float32").reshape(1, 1, 2, 3)
     apart = np.array([[1, 2, 3], [6, 5, 4]], "float32").reshape(1, 1, 2, 3)
@@ -121,8 +121,8 @@ def test_of_several_regions_the_first_counts():
     maps = np.random.default_rng(0).normal(size=(6, 2, 2, 5)).astype("float32")
     found = compare_maps(maps, maps[::3], "covariance", 2)
     np.testing.assert_allclose(numpy_of(found), 0, atol=1e-5)
-    with pytest.raises(ValueError, match="`features` must be one of .*Received: 'colour'"):
-        compare_maps(maps, maps, "colour", 6)
+    with pytest.raises(ValueError, match="`features` must be one of .*Received: 'color'"):
+        compare_maps(maps, maps, "color", 6)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_without_weight_it_is_plain_training():
 
 
 @pytest.mark.parametrize("features", ["covariance", "attention"])
-def test_the_student_moves_towards_its_teacher_which_stands_still(features):
+def test_the_student_approaches_its_unchanged_teacher(features):
     student, given = tiny_models.tiny(NAMES, 16), teacher()
     before = weights(given)
     model = distilled(student, given, weight=1.0, features=features, feature_weight=1.0)
@@ -214,7 +214,7 @@ def test_the_student_moves_towards_its_teacher_which_stands_still(features):
         np.testing.assert_array_equal(old, new)
 
 
-def test_the_student_is_what_is_saved(tmp_path):
+def test_only_the_student_is_saved(tmp_path):
     model = distilled(feature_weight=1.0)
     student = keras.Model(model.input, model.outputs[0])
     student.save(tmp_path / "student.keras")
@@ -262,7 +262,7 @@ def test_classes_in_another_order():
     np.testing.assert_allclose(
         numpy_of(answers), numpy_of(given(pictures()))[:, [1, 2, 0]], rtol=1e-6
     )
-    with pytest.raises(DataError, match="learns the classes angry, happy; runs/x knows sad, angry"):
+    with pytest.raises(DataError, match="has the classes angry, happy; runs/x has sad, angry"):
         Teacher(given, ("angry", "happy"), "runs/x")
 
 

@@ -179,7 +179,7 @@ def test_no_teacher(place):
 
 def test_a_teacher_of_other_classes(place):
     tiny_models.tiny(("happy", "sad"), 16).save("pair.keras")
-    with pytest.raises(DataError, match="The student learns .*; pair.keras knows happy, sad. Choo"):
+    with pytest.raises(DataError, match="The student has .*; pair.keras has happy, sad. Choose"):
         trained({"teacher": "pair.keras"})
 
 

@@ -117,7 +117,7 @@ def test_a_run_logs_every_step(recipe, tmp_path, monkeypatch):
     assert np.allclose(resumed, norms, rtol=1e-3)
 
 
-def test_nothing_is_logged_unasked(recipe, tmp_path):
+def test_gradient_norms_are_off_by_default(recipe, tmp_path):
     settings = recipe.train.model_copy(update={"log_gradient_norm": None, "epochs": 1})
     train(recipe.model_copy(update={"train": settings}), output_dir=tmp_path)
     assert not (tmp_path / "tiny" / "gradient_norm.csv").exists()

@@ -139,7 +139,7 @@ def test_killed_and_resumed(ended, moment):
     assert "last_epoch.npz" in names
 
 
-def test_the_runs_are_what_they_are_meant_to_be(ended):
+def test_the_runs_ended_as_intended(ended):
     place, _, _ = ended
     epochs = {name: len(result(place / name / name)[1]) for name in RUNS}
     assert epochs == {"spd": 3, "plain": 2, "stages": 4, "float16": 2, "early": 3}

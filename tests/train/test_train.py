@@ -81,7 +81,8 @@ def test_a_run(place):
         "recipe.yaml",
         "report.html",
     ]
-    lines = result.stdout.splitlines()
+    first, *lines = result.stdout.splitlines()
+    assert first == "Loading Keras and synthetic"
     assert lines[0].startswith("tiny: tiny, ")
     assert "49 / 7 / 14 pictures of synthetic (train / validation / test)" in lines[0]
     assert lines[1].startswith("epoch 1/2  loss ") and lines[1].endswith(" s left")
@@ -97,7 +98,7 @@ def test_a_run(place):
     assert [path.name.split(".")[0] for path in (folder / "logs").iterdir()] == ["events"]
 
 
-def test_runs_are_told_apart(place, plain):
+def test_different_runs_are_distinguished(place, plain):
     assert run().exit_code == 0
     model = (place / "runs/tiny/model.keras").read_bytes()
     assert "already holds a finished run" in refused(run())
@@ -130,7 +131,7 @@ def test_the_output_folder_is_a_file(place):
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_emulated_half_precision_is_told(plain, monkeypatch, precision):
+def test_emulated_half_precision_is_reported(plain, monkeypatch, precision):
     monkeypatch.setattr("kerasfer.train.announcing.emulates_half_precision", lambda: True)
     result = run(f"train.precision={precision}", "train.epochs=1")
     told = "This CPU only emulates mixed_bfloat16. With --set train.precision=float32 "
@@ -177,7 +178,7 @@ def test_folds_together(place):
     assert result.exit_code == 0
     assert result.stdout.count("is finished already.") == 2
     assert read(folder / "metrics.json") == summary
-    # Which fold to judge has to be said.
+    # The fold to evaluate must be named.
     message = refused(call("evaluate", folder))
     assert "in each of its folds (fold_0, fold_1, fold_2). Name one of them" in message
     assert call("evaluate", folder / "fold_2").exit_code == 0
@@ -203,7 +204,7 @@ def test_a_run_is_not_made_a_folder_of_folds(place, plain):
 
 
 def test_a_fold_of_a_protocol_without_folds():
-    assert "data.fold needs data.protocol=subjects" in refused(run("data.fold=1"), code=2)
+    assert "data.fold requires data.protocol=subjects" in refused(run("data.fold=1"), code=2)
     assert "must be below" in refused(run(*FOLDS, "data.fold=3"), code=2)
 
 
@@ -246,7 +247,7 @@ def test_warming_up_a_model_that_has_no_extractor(place):
 def test_diverging(model):
     settings = ["optimizer.name=sgd", "optimizer.momentum=0.9", "train.epochs=8"]
     recipe = load_recipe("tiny.yaml", [*settings, f"model.name={model}"])
-    # A recipe does not accept such a rate. It stands for whatever makes a training diverge.
+    # A recipe does not accept such a rate. It makes the training diverge.
     optimizer = recipe.optimizer.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(RunError, match="The training diverged: .*Lower optimizer.learning_rate"):
         train(recipe.model_copy(update={"optimizer": optimizer}))
@@ -282,7 +283,7 @@ def test_a_broken_picture_is_left_out(pictures, plain):
 
 
 def test_a_full_disk_keeps_the_last_good_epoch(place, monkeypatch, plain):
-    """The third checkpoint does not fit; when there is room again, the run goes on."""
+    """The third checkpoint does not fit. The run continues when there is space again."""
     saved = []
     savez = np.savez
 

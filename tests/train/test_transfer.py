@@ -118,7 +118,7 @@ def test_a_run_begins_with_another_runs_weights(place, capsys):
     }
 
 
-def test_a_file_serves_as_well(place, capsys):
+def test_weights_can_be_read_from_a_file(place, capsys):
     (place / "runs/first/model.keras").rename(place / "trained.keras")
     train(load_recipe("first.yaml", ["name=second", "model.weights=trained.keras"]))
     assert "Weights from trained.keras: backbone, logits.\n" in capsys.readouterr().out

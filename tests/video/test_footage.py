@@ -11,13 +11,14 @@ cv2 = pytest.importorskip("cv2", reason="needs kerasfer[video]")
 
 from kerasfer.errors import RunError  # noqa: E402
 from kerasfer.video import footage  # noqa: E402
-from kerasfer.video.footage import VideoWriter, open_footage  # noqa: E402
+from kerasfer.video.footage import open_footage  # noqa: E402
+from kerasfer.video.writing import VideoWriter  # noqa: E402
 
 BITS = 2 ** np.arange(8)
 
 
 def counting(number):
-    """A frame whose stripes tell its number in binary digits."""
+    """A frame with stripes that encode its number in binary digits."""
     stripes = np.where(number & BITS, 200, 50).repeat(8)
     return np.broadcast_to(stripes[None, :, None], (48, 64, 3)).astype("uint8")
 
@@ -47,7 +48,7 @@ def test_every_frame_of_a_file_comes_with_its_time(tmp_path, fps):
     assert file.problem is None
 
 
-def test_colours_come_as_rgb(tmp_path):
+def test_colors_come_as_rgb(tmp_path):
     path = write_video(tmp_path / "red.mp4", [frame_of((0, 0, 160, RED))] * 3)
     with open_footage(path) as file:
         red, green, blue = next(file.frames())[2].mean(axis=(0, 1))

@@ -246,7 +246,7 @@ def test_it_works_outside_of_the_main_thread(tmp_path, film):
 
 
 class FakeCamera:
-    """A camera of 100 frames a second, in which a red face stands still."""
+    """A camera of 100 frames a second, with a red face that does not move."""
 
     def __init__(self, source):
         self.frame = np.ascontiguousarray(frame_of((50, 20, 40, RED))[..., ::-1])

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasfer.data.checks.changed import LARGE, center_hashes, changed_duplicates
+from kerasfer.data.checks.changed import (
+    LARGE,
+    center_hashes,
+    changed_duplicates,
+    thumbnail,
+)
 from kerasfer.data.checks.duplicates import (
     NEAR,
     WORDS,
@@ -22,7 +27,7 @@ from kerasfer.data.checks.official import official_counts
 from kerasfer.data.lists import LISTS, load_list, match
 from kerasfer.data.protocols import make_folds
 from kerasfer.data.samples import SPLITS, WHOLE
-from kerasfer.data.scanning import scan
+from kerasfer.data.scanning import BLOCK, scan
 from kerasfer.errors import DataError
 from kerasfer.files import replace_file
 
@@ -122,11 +127,11 @@ def check(samples, data_dir=None, *, distance=NEAR, workers=None, progress=None)
 
 
 def check_folder(samples, output_dir):
-    """Chooses the folder for the check of a dataset, apart from the checks of other datasets.
+    """Chooses a folder for the check of a dataset that no other dataset uses.
 
     Args:
         samples: `Samples`.
-        output_dir: The folder in which it lies.
+        output_dir: The folder that contains it.
 
     Returns:
         `output_dir`/check_NAME, with the name of the dataset or, for a folder of pictures, the
@@ -169,18 +174,23 @@ def _read(samples, workers, progress):
         and the hashes of their centers; a `Counter` of the sizes; and a list of the unreadable
         ones.
     """
-    readable, groups, hashes, centers = [], [], [], []
+    readable, groups, hashes, thumbnails = [], [], [], []
+    centers = [center_hashes([])]
     sizes, unreadable, known = Counter(), [], {}
     for index, seen in enumerate(scan(samples, _look, workers=workers, progress=progress)):
         if isinstance(seen, DataError):
             unreadable.append({"id": samples.ids[index], "reason": str(seen)})
             continue
-        digest, bits, center, size = seen
+        digest, bits, small, size = seen
         readable.append(index)
         groups.append(known.setdefault(digest, len(known)))
         hashes.append(bits)
-        centers.append(center)
+        thumbnails.append(small)
+        if len(thumbnails) == BLOCK:
+            centers.append(center_hashes(thumbnails))
+            thumbnails.clear()
         sizes[size] += 1
+    centers = np.concatenate([*centers, center_hashes(thumbnails)])
     hashes = np.array(hashes, dtype="uint64").reshape(-1, WORDS)
     readable, groups = np.array(readable, dtype=int), np.array(groups, dtype=int)
     return readable, groups, hashes, centers, sizes, unreadable
@@ -188,7 +198,7 @@ def _read(samples, workers, progress):
 
 def _look(picture):
     height, width = picture.shape[:2]
-    return pixel_digest(picture), perceptual_hash(picture), center_hashes(picture), (width, height)
+    return pixel_digest(picture), perceptual_hash(picture), thumbnail(picture), (width, height)
 
 
 def _compare(samples, splits, names):
@@ -224,7 +234,7 @@ def _compare(samples, splits, names):
             },
         },
         "differences": differences,
-        # The right counts for the wrong classes, as when folder names were sorted.
+        # The counts are correct but belong to other classes, as if folder names had been sorted.
         "splits_in_another_class_order": reordered,
     }
 
@@ -246,7 +256,7 @@ def _identical(group_of, place, num_splits):
     members = np.zeros((group_of.max(initial=-1) + 1, num_splits), dtype=int)
     np.add.at(members, (group_of, place), 1)
     twins = members[group_of]
-    twins[np.arange(len(place)), place] -= 1  # A picture is not its own twin.
+    twins[np.arange(len(place)), place] -= 1  # A picture is not a duplicate of itself.
     _, first = np.unique(group_of, return_index=True)
     later = np.setdiff1d(np.arange(len(group_of)), first)
     return twins > 0, np.stack([first[group_of[later]], later], axis=1)

@@ -1,4 +1,4 @@
-"""A few faces of each class on one page: the quickest look for wrong labels and bad crops."""
+"""Draws a contact sheet with some faces of each class, to look for wrong labels and bad crops."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -7,22 +7,21 @@ from kerasfer.data.pictures import resize
 from kerasfer.errors import DataError
 from kerasfer.plotting import INK, save, style
 
-SIDE = 96  # pixels of a face
+SIDE = 96  # Pixels of a face.
 GAP = 6
-DPI = 160  # of `save`
+DPI = 160  # The resolution that `save` uses.
 
 
 def plot_contact_sheet(samples, path, *, faces=10, seed=0):
-    """Draws some faces of each class, a row a class, with its name and number of pictures.
+    """Draws some faces of each class in a row, with the name and number of pictures of the class.
 
-    The faces are drawn at random, the same for the same seed. Pictures that cannot be read are
-    passed over.
+    The faces are chosen at random. Unreadable pictures are skipped.
 
     Args:
         samples: `Samples`.
-        path: the picture to write; its suffix chooses the format.
-        faces: int >= 1, at most so many in a row.
-        seed: int.
+        path: The file to write. Its suffix determines the format.
+        faces: int >= 1, the largest number of faces in a row.
+        seed: int, the seed of the choice.
     """
     names, targets = samples.class_names, samples.targets
     pitch = SIDE + GAP
@@ -35,7 +34,7 @@ def plot_contact_sheet(samples, path, *, faces=10, seed=0):
     counts = np.bincount(targets, minlength=len(names))
     with style(INK):
         longest = max(8, *map(len, names))
-        left, edge = 0.1 * longest + 0.2, 0.1  # inches
+        left, edge = 0.1 * longest + 0.2, 0.1  # Inches.
         width, height = page.shape[1] / DPI, page.shape[0] / DPI
         size = np.array([left + width + edge, height + 2 * edge])
         figure = Figure(figsize=size)
@@ -45,7 +44,7 @@ def plot_contact_sheet(samples, path, *, faces=10, seed=0):
         middles = np.arange(len(names)) * pitch + SIDE / 2
         axes.set_yticks(middles, [f"{n}\n{c:,}" for n, c in zip(names, counts, strict=True)])
         for label in axes.get_yticklabels():
-            label.set_parse_math(False)  # a "$" in a folder's name is a "$"
+            label.set_parse_math(False)  # A "$" in a class name begins no formula.
         axes.tick_params(length=0)
         axes.grid(False)
         axes.spines[:].set_visible(False)
@@ -53,7 +52,7 @@ def plot_contact_sheet(samples, path, *, faces=10, seed=0):
 
 
 def _faces(samples, members, number):
-    """Yields at most `number` of the members' pictures, uint8 `(SIDE, SIDE, 3)`."""
+    """Yields at most `number` readable pictures among `members`, uint8 `(SIDE, SIDE, 3)`."""
     for index in members:
         if number == 0:
             return

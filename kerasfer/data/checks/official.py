@@ -1,7 +1,7 @@
-"""How many pictures of each class the official releases have, to hold a copy against.
+"""Lists the number of pictures of each class in the official releases of the datasets.
 
-Counts are in the order of the datasets' classes. A dataset may be read in several ways, such as
-FER+ by several label rules; `official_counts` takes the nearest.
+The counts are in the order of the classes of each dataset. Some datasets have several variants,
+such as the label rules of FER+.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from kerasfer.data.samples import WHOLE
 
 OFFICIAL = {
-    # dataset: {way to read it: {split: pictures of each class}}
+    # {dataset: {variant: {split: number of pictures of each class}}}
     "affectnet": {
         "affectnet": {
             "train": (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750),
@@ -59,15 +59,16 @@ OFFICIAL = {
 
 
 def official_counts(name, counts):
-    """Finds the official counts that a dataset's own come nearest to.
+    """Finds the official counts that are closest to those of a dataset.
 
     Args:
-        name: the dataset.
-        counts: `{split: pictures of each class}`, with the split `"whole"` if there are none.
+        name: The name of the dataset.
+        counts: `{split: number of pictures of each class}`, with the split `"whole"` if the dataset
+            has no splits.
 
     Returns:
-        The way to read the dataset that they belong to, and the official `{split: tuple}`; or
-        None twice, where there is no official release.
+        The name of the variant and its official `{split: tuple}`, or `(None, None)` if no official
+        counts are known.
 
     Example:
 
@@ -75,21 +76,22 @@ def official_counts(name, counts):
     'ckplus'
     """
     classes = len(next(iter(counts.values())))
-    ways = {
-        way: official
-        for way, official in OFFICIAL.get(name, {}).items()
+    variants = {
+        variant: official
+        for variant, official in OFFICIAL.get(name, {}).items()
         if len(next(iter(official.values()))) == classes
     }
-    if not ways:
+    if not variants:
         return None, None
 
-    def distance(way):
-        splits = ways[way].keys() | counts.keys()
+    def distance(variant):
+        expected = variants[variant]
+        splits = expected.keys() | counts.keys()
         nothing = [0] * classes
         return sum(
-            np.abs(np.subtract(ways[way].get(split, nothing), counts.get(split, nothing))).sum()
+            np.abs(np.subtract(expected.get(split, nothing), counts.get(split, nothing))).sum()
             for split in splits
         )
 
-    nearest = min(ways, key=distance)
-    return nearest, ways[nearest]
+    nearest = min(variants, key=distance)
+    return nearest, variants[nearest]

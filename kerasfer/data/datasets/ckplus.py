@@ -84,7 +84,7 @@ def load(data_dir, *, neutral=False):
 
 
 class CKPlusLayout(FolderLayout):
-    """Lays a prepared copy out as the release, whose file names hold subject and sequence.
+    """Arranges a prepared copy as the release, where file names contain subject and sequence.
 
     Args:
         data_dir: The folder that holds the datasets.

@@ -103,7 +103,7 @@ def read_csv(path):
     if not usages:
         if len(pictures) != sum(NUM_ROWS.values()):
             raise DataError(
-                f"{printable(path)} has no column Usage, which tells the splits apart, and "
+                f"{printable(path)} has no column Usage, which determines the splits, and "
                 f"{len(pictures):,} rows instead of {sum(NUM_ROWS.values()):,}. Get the release "
                 f"from {SOURCE}."
             )
@@ -140,7 +140,7 @@ def _load_folders(root, parts):
     for split, part in parts.items():
         for target, class_folder in _class_folders(part).items():
             for path in list_pictures(class_folder):
-                # The test folder merges two splits, which only the file name tells apart.
+                # The test folder merges two splits, which only the file name distinguishes.
                 usage = path.name.split("_")[0]
                 if usage not in USAGES and split != "train":
                     merged.append(path)
@@ -160,8 +160,8 @@ def _load_folders(root, parts):
         if "test" not in parts:
             splits[splits == "validation"] = "test"
         notes.append(
-            "the file names do not tell PublicTest from PrivateTest, so both are in test: the "
-            "accuracy is not comparable with published results"
+            "the file names do not distinguish PublicTest and PrivateTest, so both are in test and "
+            "the accuracy is not comparable with published results"
         )
     return Samples(
         name="fer2013",
@@ -176,7 +176,7 @@ def _load_folders(root, parts):
 
 
 def _class_folders(part):
-    """Maps the index of each class to its folder, by the class's name or another word for it."""
+    """Maps the index of each class to its folder, by the name of the class or a synonym."""
     found = {}
     for name, place in list_class_folders(part).items():
         known = OTHER_NAMES.get(name.lower(), name.lower())

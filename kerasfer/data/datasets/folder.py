@@ -1,4 +1,4 @@
-"""Any folder of pictures that are sorted into class folders.
+"""Folders of pictures with a subfolder for each class.
 
     <path>/train/<class>/*.jpg|png|...     also training/, Train/, train_set/
     <path>/val/<class>/...                 also valid/, validation/, dev/; if missing, the protocol
@@ -6,7 +6,7 @@
     <path>/test/<class>/...                also testing/, Test/; if missing, a stratified fifth of
                                            train is drawn, always the same
 
-If there is no train/, the class folders lie in <path> itself. Pictures may be in subfolders of the
+If there is no train/, the class folders are in <path> itself. Pictures may be in subfolders of the
 class folders. The classes are those of train, in alphabetical order.
 """
 
@@ -44,8 +44,8 @@ def load(data_dir, *, path=None):
     """Lists the pictures of a folder with a subfolder for each class.
 
     If there is no test folder, a stratified fifth of the training pictures, always the same,
-    becomes the test split. The persons are unknown: if there are several pictures of a person, keep
-    them in one split by making a test folder, otherwise the accuracy will be too high.
+    becomes the test split. The persons are unknown. If there are several pictures of a person, make
+    a test folder that keeps them in one split. Otherwise the accuracy is too high.
 
     Args:
         data_dir: The folder that holds the datasets.
@@ -101,7 +101,7 @@ def load(data_dir, *, path=None):
 
 
 def split_named(name):
-    """Returns the split that a folder name stands for, or `None`.
+    """Returns the split that a folder name denotes, or `None`.
 
     Example:
 

@@ -78,7 +78,7 @@ def load(data_dir, *, with_rafdb=False):
 
 
 def _find_part(folder, part):
-    """Finds a part of the release. Its folder may end in `_new` and enclose one of its own name."""
+    """Finds a part of the release. Its folder may end in `_new` and contain another folder."""
     for name in (part, f"{part}_new"):
         place = folder / name
         if place.is_dir():

@@ -1,7 +1,8 @@
-"""Draws faces that show the seven basic expressions, from a seed.
+"""Draws synthetic faces that show the seven basic expressions.
 
-A small world for the quickstart, the tests and the studies of blur and occlusion: every face is
-another person in another pose and light; only the action units tell the expressions apart.
+The dataset is made from a seed, for the quickstart, for tests and for experiments with blur and
+occlusion. Every face is a different person in a different pose and light, so that the classes
+differ only in their facial action units.
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ from kerasfer.data.synthetic.drawing import BEARDS, GLASSES, HAIR_STYLES, paint_
 from kerasfer.data.synthetic.occluders import OCCLUDERS
 
 EXPRESSIONS = {
-    # name: the ways in which people show it, each {action unit: strength}
+    # {name: variants of the expression, each as {action unit: strength}}
     "angry": (
         {4: 1.0, 5: 0.7, 7: 0.7, 23: 1.0},
         {4: 1.0, 7: 0.9, 17: 0.4, 24: 1.0},
@@ -46,23 +47,24 @@ EXPRESSIONS = {
     "neutral": ({},),
 }
 CLASS_NAMES = tuple(EXPRESSIONS)
-MIDLINE_UNITS = (16, 17, 25, 26)  # a jaw does not drop on one side
+MIDLINE_UNITS = (16, 17, 25, 26)  # These are symmetric, such as the drop of the jaw.
 
-# Every seven faces, one of each class, belong to one split: 7 of 10 sevens train.
+# Seven faces in a row, one of each class, belong to the same split. Of ten such groups, seven are
+# training pictures.
 SPLIT_OF_SEVEN = np.array(SPLITS)[[0, 1, 2, 0, 0, 0, 2, 0, 0, 0]]
 
 BLACK, BROWN, CHESTNUT, BLOND = (30, 24, 26), (66, 42, 30), (110, 72, 45), (208, 168, 104)
-RED, GREY = (152, 76, 40), (150, 148, 150)
+RED, GRAY = (152, 76, 40), (150, 148, 150)
 BROWN_EYES = ((84, 52, 30), (52, 34, 26))
 ANY_EYES = (*BROWN_EYES, (92, 104, 62), (78, 116, 150), (110, 126, 134))
 COMPLEXIONS = (
-    # skin, the colours of hair and iris that go with it
-    ((252, 218, 196), (BROWN, CHESTNUT, BLOND, RED, GREY), ANY_EYES),
-    ((242, 200, 172), (BLACK, BROWN, CHESTNUT, BLOND, GREY), ANY_EYES),
-    ((228, 180, 142), (BLACK, BROWN, CHESTNUT, GREY), BROWN_EYES),
-    ((200, 144, 106), (BLACK, BROWN, GREY), BROWN_EYES),
-    ((156, 106, 76), (BLACK, BROWN, GREY), BROWN_EYES),
-    ((112, 74, 54), (BLACK, BROWN, GREY), BROWN_EYES),
+    # (skin, colors of the hair, colors of the iris)
+    ((252, 218, 196), (BROWN, CHESTNUT, BLOND, RED, GRAY), ANY_EYES),
+    ((242, 200, 172), (BLACK, BROWN, CHESTNUT, BLOND, GRAY), ANY_EYES),
+    ((228, 180, 142), (BLACK, BROWN, CHESTNUT, GRAY), BROWN_EYES),
+    ((200, 144, 106), (BLACK, BROWN, GRAY), BROWN_EYES),
+    ((156, 106, 76), (BLACK, BROWN, GRAY), BROWN_EYES),
+    ((112, 74, 54), (BLACK, BROWN, GRAY), BROWN_EYES),
 )
 
 
@@ -76,24 +78,28 @@ def load(
     occlusion=None,
     altered_splits=("test",),
 ):
-    """Draws a balanced dataset of faces: 70 % to train, 10 % to validate, 20 % to test.
+    """Draws a balanced dataset: 70 % training, 10 % validation and 20 % test pictures.
 
-    Face number i depends on the seed and i alone, so a larger dataset begins with the smaller one.
-    Every face is another person. With `blur` or `occlusion` the faces of the altered splits are
-    those of the clear dataset, only blurred or partly hidden: compare the two to learn what a model
-    needs to see.
+    Face number i depends only on the seed and on i, so a larger dataset begins with the faces of a
+    smaller one. Every face is a different person. With `blur` or `occlusion`, the faces of the
+    altered splits equal those of the unaltered dataset, except that they are blurred or partly
+    hidden. A comparison of the two datasets shows which parts of the face a model relies on.
 
     Args:
-        data_dir: not used, nothing is read; every dataset takes it.
-        num_samples: int, how many faces to draw; multiples of 70 are balanced in every split.
+        data_dir: Unused. All datasets have this argument.
+        num_samples: int, the number of faces. With a multiple of 70 every split is balanced.
         seed: int >= 0.
-        size: int, side of the pictures in pixels.
-        blur: standard deviation in pixels of these pictures; None for the slight blur of a camera.
-        occlusion: None, `"sunglasses"`, `"mask"` or `"hand"`.
-        altered_splits: the splits that `blur` and `occlusion` apply to.
+        size: int, the side of the pictures in pixels.
+        blur: The standard deviation of a Gaussian blur in pixels; `None` for the slight blur of a
+            camera.
+        occlusion: `None`, `"sunglasses"`, `"mask"` or `"hand"`.
+        altered_splits: The splits to which `blur` and `occlusion` are applied.
 
     Returns:
         `Samples` with uint8 pictures `(num_samples, size, size, 3)`.
+
+    Raises:
+        ValueError: If an argument is out of range or unknown.
 
     Example:
 
@@ -134,26 +140,26 @@ def load(
 
 
 def draw_face(rng, expression, size=48, *, intensity=None, blur=None, occlusion=None):
-    """Draws one face of a random person in a random pose and light.
+    """Draws a random person in a random pose and light.
 
-    Generators in the same state draw the same person, pose and light, whatever the expression and
-    the options.
+    Generators in the same state give the same person, pose and light for every expression and all
+    options.
 
     Args:
         rng: `numpy.random.Generator`.
-        expression: a key of `EXPRESSIONS`.
-        size: int, side of the picture in pixels.
-        intensity: strength of the expression, in [0, 1]; None draws it from [0.5, 1].
-        blur: standard deviation in pixels; None draws a slight one.
-        occlusion: None or a key of `OCCLUDERS`.
+        expression: A key of `EXPRESSIONS`.
+        size: int, the side of the picture in pixels.
+        intensity: The strength of the expression, in [0, 1]; `None` for a random one in [0.5, 1].
+        blur: The standard deviation of the blur in pixels; `None` for a slight random one.
+        occlusion: `None` or a key of `OCCLUDERS`.
 
     Returns:
         uint8 `(size, size, 3)`, RGB.
 
     Raises:
-        ValueError: unknown expression or occlusion.
+        ValueError: If the expression or occlusion is unknown.
 
-    Example: one person with every expression, side by side.
+    Example:
 
     >>> from PIL import Image
     >>> faces = [draw_face(np.random.default_rng(3), name, 96) for name in EXPRESSIONS]
@@ -168,7 +174,7 @@ def draw_face(rng, expression, size=48, *, intensity=None, blur=None, occlusion=
         )
     person, view = random_person(rng), random_view(rng)
     left, right = random_actions(rng, expression, intensity)
-    canvas = Canvas(size, view, person.head_width, background=muted_colour(rng))
+    canvas = Canvas(size, view, person.head_width, background=muted_color(rng))
     paint_face(canvas, person, left, right)
     if occlusion is not None:
         OCCLUDERS[occlusion](canvas, person)
@@ -176,7 +182,7 @@ def draw_face(rng, expression, size=48, *, intensity=None, blur=None, occlusion=
 
 
 def random_person(rng):
-    """Draws a person: proportions, colours, hair, beard and glasses."""
+    """Draws the proportions, colors, hair, beard and glasses of a person."""
     skin, hairs, irises = pick(rng, COMPLEXIONS)
     return Person(
         head_width=rng.uniform(0.69, 0.82),
@@ -196,7 +202,7 @@ def random_person(rng):
         skin=shade_of(rng, skin),
         hair=shade_of(rng, pick(rng, hairs)),
         iris=shade_of(rng, pick(rng, irises)),
-        clothes=muted_colour(rng),
+        clothes=muted_color(rng),
         hair_style=pick(rng, tuple(HAIR_STYLES)),
         hair_side=pick(rng, (-1, 1)),
         beard=pick(rng, BEARDS, (0.72, 0.10, 0.08, 0.10)),
@@ -205,7 +211,7 @@ def random_person(rng):
 
 
 def random_view(rng):
-    """Draws a pose near to frontal, and where and how large the head is in the picture."""
+    """Draws a nearly frontal pose, and the position and size of the head in the picture."""
     return View(
         yaw=np.radians(rng.uniform(-14, 14)),
         pitch=np.radians(rng.uniform(-9, 9)),
@@ -217,12 +223,12 @@ def random_view(rng):
 
 
 def random_actions(rng, expression, intensity=None):
-    """Draws how someone shows an expression: `Actions` of the left and right half of the face."""
+    """Draws the `Actions` of the left and right half of a face that shows an expression."""
     way = pick(rng, EXPRESSIONS[expression])
     drawn = rng.uniform(0.5, 1.0)
     intensity = drawn if intensity is None else intensity
     strengths = rng.uniform(0.8, 1.1, len(ACTION_UNITS))
-    twitches = rng.uniform(0.0, 0.06, len(ACTION_UNITS))  # no face is quite at rest
+    twitches = rng.uniform(0.0, 0.06, len(ACTION_UNITS))  # Smallest activation of each unit.
     leanings = rng.uniform(-0.12, 0.12, len(ACTION_UNITS))
     left, right = Actions(), Actions()
     for unit, strength, twitch, leaning in zip(
@@ -236,7 +242,7 @@ def random_actions(rng, expression, intensity=None):
 
 
 def photograph(rng, image, view, blur=None):
-    """Blurs a drawn face, lights it from a random side and adds the grain of a sensor."""
+    """Blurs a drawn face, lights it from a random direction and adds sensor noise."""
     size = image.width
     drawn = rng.uniform(0.0, 0.008) * size
     image = image.filter(ImageFilter.GaussianBlur(drawn if blur is None else blur))
@@ -252,17 +258,17 @@ def photograph(rng, image, view, blur=None):
 
 
 def pick(rng, choices, shares=None):
-    """Draws one of `choices`, with one random number however many there are."""
+    """Draws one of `choices`, always with one random number."""
     shares = np.full(len(choices), 1 / len(choices)) if shares is None else shares
     return choices[np.searchsorted(np.cumsum(shares[:-1]), rng.random(), side="right")]
 
 
-def shade_of(rng, colour):
-    """Varies the brightness of a colour and, less, its hue."""
+def shade_of(rng, color):
+    """Varies the brightness of a color, and its hue by less."""
     change = rng.uniform(-10, 10) + rng.uniform(-4, 4, 3)
-    return tuple(int(channel) for channel in np.clip(np.add(colour, change), 0, 255))
+    return tuple(int(channel) for channel in np.clip(np.add(color, change), 0, 255))
 
 
-def muted_colour(rng):
-    """Draws a colour of any hue that is not far from grey."""
+def muted_color(rng):
+    """Draws a color of any hue with low saturation."""
     return tuple(int(channel) for channel in rng.uniform(65, 195) + rng.uniform(-35, 35, 3))

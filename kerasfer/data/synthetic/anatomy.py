@@ -1,10 +1,10 @@
-"""Facial action units move the curves of a drawn face.
+"""Computes the curves of a face from facial action units.
 
-Every part of the face is a function from a person and the activations of action units to control
+For every part of the face, a function maps a person and the activations of action units to control
 points. Points are `(n, 2)` arrays in head coordinates: the origin is the middle of the head, x
-points to the right of the picture, y down, and the unit is half the height of the head. Of parts
-that come in pairs, the one at x > 0 is placed; the other is its mirror image, with the activations
-of its own side.
+points to the right of the picture, y points down, and the unit is half the height of the head. For
+parts that exist twice, the points are those of the part at x > 0. The other part is a mirror image
+with the activations of its own side.
 
 Source: P. Ekman, W. V. Friesen, J. C. Hager, Facial Action Coding System, 2002.
 """
@@ -37,7 +37,7 @@ ACTION_UNITS = {
 
 
 class Actions(dict):
-    """Activations of action units, `{unit: strength in [0, 1]}`; units not named are at rest."""
+    """The activations of action units, `{unit: strength in [0, 1]}`. Missing units are 0."""
 
     def __missing__(self, unit):
         return 0.0
@@ -45,41 +45,44 @@ class Actions(dict):
 
 @dataclass(frozen=True)
 class Person:
-    """Who is drawn: lengths in half head heights, colours as RGB tuples in [0, 255]."""
+    """The appearance of a person.
+
+    Lengths are in half head heights, and colors are RGB tuples in [0, 255].
+    """
 
     head_width: float = 0.76
-    jaw: float = 0.8  # width of the jaw, relative to the head
-    eye_distance: float = 0.34  # from the middle of the face to the pupil
+    jaw: float = 0.8  # Width of the jaw, relative to the head.
+    eye_distance: float = 0.34  # From the middle of the face to the pupil.
     eye_width: float = 0.175
-    eye_height: float = 1.0  # relative
+    eye_height: float = 1.0  # Relative to the average.
     eye_level: float = -0.10
-    brow_height: float = 0.23  # above the eyes
+    brow_height: float = 0.23  # Above the eyes.
     brow_arch: float = 0.05
     brow_thickness: float = 0.055
     nose_width: float = 0.13
     nose_level: float = 0.27
     mouth_width: float = 0.27
     mouth_level: float = 0.56
-    lips: float = 1.0  # relative thickness
+    lips: float = 1.0  # Thickness relative to the average.
     skin: tuple = (233, 190, 160)
     hair: tuple = (70, 45, 30)
     iris: tuple = (90, 60, 40)
     clothes: tuple = (70, 90, 130)
     hair_style: str = "short"
-    hair_side: int = 1  # mirrors the parting
+    hair_side: int = 1  # -1 mirrors the parting.
     beard: str = "none"
     glasses: str = "none"
 
 
 class Eye(NamedTuple):
-    """Both lids from the inner to the outer corner, `(5, 2)` each."""
+    """The two lids of an eye, `(5, 2)` each, from the inner to the outer corner."""
 
     upper: np.ndarray
     lower: np.ndarray
 
 
 class Mouth(NamedTuple):
-    """Four curves from the left to the right corner, from top to bottom, `(7, 2)` each.
+    """The four curves of a mouth, `(7, 2)` each, from the left to the right corner.
 
     The two edges enclose the opening.
     """
@@ -91,7 +94,7 @@ class Mouth(NamedTuple):
 
 
 def head(person, actions):
-    """Places the outline of the head, clockwise from the crown, `(12, 2)`."""
+    """Computes the outline of the head, `(12, 2)`, clockwise from the crown."""
     width, jaw, drop = person.head_width, person.head_width * person.jaw, 0.13 * actions[26]
     half = [
         (0.50 * width, -0.93),
@@ -105,10 +108,10 @@ def head(person, actions):
 
 
 def brow(person, actions):
-    """Places the middle line of a brow from its inner to its outer end, `(4, 2)`."""
+    """Computes the middle line of a brow, `(4, 2)`, from its inner to its outer end."""
     a, middle, level = actions, person.eye_distance, person.eye_level - person.brow_height
     together = 0.055 * a[4] + 0.02 * a[9]
-    lowered = a[4] * (1 - 0.7 * a[1])  # against unit 1, unit 4 only draws the brows together
+    lowered = a[4] * (1 - 0.7 * a[1])  # With unit 1, unit 4 mainly draws the brows together.
     inner = level - 0.25 * person.brow_arch - 0.19 * a[1] + 0.15 * lowered + 0.07 * a[9]
     bend = level - 0.75 * person.brow_arch - 0.07 * a[1] - 0.08 * a[2] + 0.09 * lowered
     arch = level - person.brow_arch - 0.15 * a[2] + 0.03 * a[4] + 0.01 * a[6]
@@ -118,12 +121,12 @@ def brow(person, actions):
 
 
 def eye(person, actions):
-    """Places the lids of an eye."""
+    """Computes the lids of an eye."""
     a, across = actions, np.linspace(-1, 1, 5)
     rise = 0.088 + 0.060 * a[5] - 0.014 * a[6] - 0.032 * a[7] - 0.012 * a[9] - 0.07 * a[43]
     sink = 0.050 + 0.010 * a[5] - 0.040 * a[6] - 0.024 * a[7] - 0.018 * a[9]
     bow = np.sqrt(np.maximum(1 - across**2, 0))
-    # Grief lifts the inner end of the upper lid and lets the outer end hang.
+    # In sadness the inner end of the upper lid is raised and the outer end is lowered.
     slant = 0.022 * a[1] * (1 - a[5]) * across
     x = person.eye_distance + person.eye_width * across
     corners = person.eye_level - 0.012 * across
@@ -133,7 +136,7 @@ def eye(person, actions):
 
 
 def nose(person, actions):
-    """Places the wing of the nose from its top around to the nostril, `(4, 2)`."""
+    """Computes the wing of the nose, `(4, 2)`, from its top to the nostril."""
     lift = 0.055 * actions[9] + 0.025 * actions[10]
     width = person.nose_width * (1 + 0.18 * actions[9] + 0.08 * actions[12] + 0.08 * actions[10])
     x = width * np.array([0.80, 1.05, 0.85, 0.40])
@@ -142,7 +145,7 @@ def nose(person, actions):
 
 
 def mouth(person, left, right):
-    """Places the lips, each half with the activations of its side."""
+    """Computes the curves of the mouth, each half with the activations of its side."""
     halves = zip(_half_mouth(person, left), _half_mouth(person, right), strict=True)
     curves = []
     for left_half, right_half in halves:
@@ -152,8 +155,8 @@ def mouth(person, left, right):
 
 
 def _half_mouth(person, a):
-    """Places the right half of the curves of the mouth, from the middle outwards, `(4, 2)` each."""
-    level, round_jaw = person.mouth_level, a[26] * (1 - a[12])  # a laugh does not round the lips
+    """Computes the right half of the curves of the mouth, `(4, 2)` each, from the middle."""
+    level, round_jaw = person.mouth_level, a[26] * (1 - a[12])  # Unit 12 keeps lips from rounding.
     widen = 0.42 * a[12] + 0.36 * a[20] + 0.06 * a[15] + 0.10 * a[16]
     narrow = 0.30 * round_jaw + 0.14 * a[23] + 0.12 * a[24] + 0.06 * a[17]
     width = person.mouth_width * (1 + widen - narrow)
@@ -167,7 +170,7 @@ def _half_mouth(person, a):
     apart = 1 - a[24]
     rise = apart * (0.012 * a[25] + 0.055 * a[10] + 0.08 * round_jaw + 0.02 * a[20])
     sink = apart * (0.085 * a[25] + 0.27 * a[26] + 0.06 * a[16] + 0.025 * a[20])
-    box = max(a[10], a[12], a[16], a[20])  # drawn lips open like a box, others like an O
+    box = max(a[10], a[12], a[16], a[20])  # Stretched lips open like a box.
     shape = (1 - out ** (2 + 3 * box)) ** (0.5 + 0.5 * box)
     upper_edge, lower_edge = line - rise * shape, line + sink * shape
 
@@ -178,7 +181,7 @@ def _half_mouth(person, a):
 
 
 def wrinkles(person, actions):
-    """Places the folds of one side: pairs of control points `(3, 2)` and depth in [0, 1]."""
+    """Lists the folds of one side as pairs of control points `(3, 2)` and a depth in [0, 1]."""
     a, level = actions, person.eye_level
     wing, corner = nose(person, a)[0], _half_mouth(person, a)[1][-1]
     furrow = brow(person, a)[0]

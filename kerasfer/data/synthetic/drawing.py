@@ -1,4 +1,4 @@
-"""Paints a person's face with given action units, from the back of the head to what hides it."""
+"""Paints the face of a person with given action units, from back to front."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from kerasfer.data.synthetic import anatomy
 from kerasfer.data.synthetic.canvas import circle, mix, smooth
 
 SIDES = (-1, 1)
-THIN = (0.0, 0.0)  # both ends of a stroke run out
+THIN = (0.0, 0.0)  # For strokes that become thin at both ends.
 WHITE, DARK = (248, 246, 242), (38, 26, 28)
 
-HAIRLINE_X = np.array([-1.0, -0.88, -0.5, 0.0, 0.5, 0.88, 1.0])  # shares of the head's half width
+HAIRLINE_X = np.array([-1.0, -0.88, -0.5, 0.0, 0.5, 0.88, 1.0])  # In half head widths.
 HAIR_STYLES = {
-    # name: (volume, lowest point at the back, heights of the hairline at HAIRLINE_X)
+    # {name: (volume, lowest point at the back, heights of the hairline at HAIRLINE_X)}
     "bald": (0.0, None, None),
     "short": (0.06, None, (-0.18, -0.44, -0.63, -0.68, -0.65, -0.46, -0.18)),
     "parted": (0.10, None, (-0.15, -0.42, -0.80, -0.74, -0.60, -0.44, -0.15)),
@@ -25,12 +25,12 @@ GLASSES = ("none", "round", "square")
 
 
 def paint_face(canvas, person, left, right):
-    """Paints the whole face.
+    """Paints a complete face.
 
     Args:
         canvas: `Canvas` to paint on.
         person: `Person`.
-        left: `Actions` of the half of the face that is left in the picture.
+        left: `Actions` of the half of the face on the left of the picture.
         right: `Actions` of the other half.
     """
     sides = tuple(zip(SIDES, (left, right), strict=True))
@@ -51,7 +51,7 @@ def paint_face(canvas, person, left, right):
 
 
 def paint_body(canvas, person):
-    """Paints neck and shoulders, which a turning head leaves in place."""
+    """Paints the neck and the shoulders."""
     neck = 0.52 * person.head_width
     shade = mix(person.skin, DARK, 0.22)
     half = [(neck, 1.17), (1.35, 1.36), (1.6, 1.8)]
@@ -62,7 +62,7 @@ def paint_body(canvas, person):
 
 
 def paint_head(canvas, person, actions):
-    """Paints ears and head, with a soft shadow along the cheeks."""
+    """Paints the ears and the head, with a soft shadow along the cheeks."""
     shade = mix(person.skin, DARK, 0.25)
     for side in SIDES:
         ear = np.array([side * 0.99 * person.head_width, 0.0])
@@ -121,7 +121,7 @@ def paint_beard(canvas, person, left, right):
         return
     alpha = {"stubble": 0.22, "moustache": 0.0, "full": 0.93}[person.beard]
     if alpha:
-        jaw = anatomy.head(person, left)[3:10]  # from one ear around the chin to the other
+        jaw = anatomy.head(person, left)[3:10]  # From one ear to the other.
         half = [(0.42, 0.42), (0.74, 0.36), (0.82, 0.10)]
         cheek = np.array([*((-x, y) for x, y in half[::-1]), (0.0, 0.38), *half])
         cheek *= (person.head_width, 1)
@@ -134,7 +134,7 @@ def paint_beard(canvas, person, left, right):
 
 
 def paint_wrinkles(canvas, person, actions, side):
-    """Paints the folds of one side, as deep as the action units make them."""
+    """Paints the folds of one side, whose depths depend on the action units."""
     shade = mix(person.skin, (90, 30, 25), 0.55)
     cheek_level = 0.24 - 0.05 * actions[6] - 0.04 * actions[12]
     cheek = np.array([side * (person.eye_distance + 0.08), cheek_level])
@@ -148,7 +148,7 @@ def paint_wrinkles(canvas, person, actions, side):
 
 
 def paint_nose(canvas, person, left, right):
-    """Paints ridge, wings and nostrils."""
+    """Paints the ridge, the wings and the nostrils of the nose."""
     shade = mix(person.skin, (80, 30, 25), 0.45)
     wings = [anatomy.nose(person, left) * (-1, 1), anatomy.nose(person, right)]
     ridge = np.array([(0.075, person.eye_level), (0.045, 0.05), (0.06, person.nose_level - 0.1)])
@@ -161,7 +161,7 @@ def paint_nose(canvas, person, left, right):
 
 
 def paint_mouth(canvas, person, left, right):
-    """Paints lips, and teeth and tongue where they part."""
+    """Paints the lips, and the teeth and the tongue if the mouth is open."""
     curves = anatomy.mouth(person, left, right)
     upper_lip, upper_edge, lower_edge, lower_lip = (smooth(curve) for curve in curves)
     lips = mix(mix(person.skin, (190, 40, 60), 0.42), DARK, 0.08)
@@ -180,12 +180,12 @@ def paint_mouth(canvas, person, left, right):
 
 
 def paint_teeth(canvas, upper_edge, lower_edge, upper_teeth, lower_teeth):
-    """Paints the inside of the mouth: tongue, and both rows of teeth as far as they show."""
+    """Paints the inside of the mouth: the tongue and the visible parts of the teeth."""
     x, top, bottom = upper_edge[:, 0], upper_edge[:, 1], lower_edge[:, 1]
 
-    def fill_between(upper, lower, colour):
+    def fill_between(upper, lower, color):
         outline = np.concatenate([np.column_stack([x, upper]), np.column_stack([x, lower])[::-1]])
-        canvas.fill(outline, colour)
+        canvas.fill(outline, color)
 
     fill_between(top, bottom, (70, 18, 26))
     fill_between(np.maximum(bottom - 0.10, top), bottom, (178, 70, 75))
@@ -195,35 +195,35 @@ def paint_teeth(canvas, upper_edge, lower_edge, upper_teeth, lower_teeth):
 
 
 def paint_eye(canvas, person, actions, side):
-    """Paints the ball of the eye between its lids, then the lids."""
+    """Paints the eyeball between the lids, and then the lids."""
     upper, lower = (smooth(curve) for curve in anatomy.eye(person, actions))
     mirror = (side, 1)
     shade = mix(person.skin, (80, 35, 30), 0.4)
-    centre = np.array([person.eye_distance, person.eye_level - 0.018])
+    center = np.array([person.eye_distance, person.eye_level - 0.018])
     socket = np.concatenate([upper - (0, 0.05), lower[::-1] + (0, 0.01)])
     canvas.fill(socket * mirror, shade, 0.3)
     canvas.fill(np.concatenate([upper, lower[::-1]]) * mirror, WHITE)
-    for radius, colour in ((0.095, person.iris), (0.048, (16, 12, 14))):
-        ball = centre + radius * circle(24)
+    for radius, color in ((0.095, person.iris), (0.048, (16, 12, 14))):
+        ball = center + radius * circle(24)
         top, bottom = np.interp(ball[:, 0], *upper.T), np.interp(ball[:, 0], *lower.T)
         ball[:, 1] = np.clip(ball[:, 1], top, np.maximum(top, bottom))
-        canvas.fill(ball * mirror, colour)
+        canvas.fill(ball * mirror, color)
     if np.max(lower - upper) > 0.06:
-        canvas.disc(centre * mirror + (-0.028, -0.022), 0.02, WHITE)
+        canvas.disc(center * mirror + (-0.028, -0.022), 0.02, WHITE)
     canvas.stroke((upper - (0, 0.045)) * mirror, shade, 0.02, 0.6, THIN)
     canvas.stroke(lower * mirror, mix(shade, DARK, 0.3), 0.016, 0.8, THIN)
     canvas.stroke(upper * mirror, DARK, 0.036, ends=(0.3, 0.8))
 
 
 def paint_brow(canvas, person, actions, side):
-    """Paints a brow that thins out towards the temple."""
+    """Paints a brow that becomes thinner toward the temple."""
     curve = smooth(anatomy.brow(person, actions)) * (side, 1)
-    colour = mix(person.hair, DARK, 0.3)
-    canvas.stroke(curve, colour, person.brow_thickness, 0.95, ends=(0.75, 0.25))
+    color = mix(person.hair, DARK, 0.3)
+    canvas.stroke(curve, color, person.brow_thickness, 0.95, ends=(0.75, 0.25))
 
 
 def paint_glasses(canvas, person, lens=None):
-    """Paints the frame of glasses; with a `lens` colour they are sunglasses."""
+    """Paints glasses, or with a `lens` color sunglasses."""
     if person.glasses == "none" and lens is None:
         return
     frame = circle(20)

@@ -1,4 +1,4 @@
-"""Paints what hides a part of the face: sunglasses, a surgical mask, a hand."""
+"""Paints occlusions of the face: sunglasses, a surgical mask or a hand."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def paint_sunglasses(canvas, person):
 
 
 def paint_mask(canvas, person):
-    """Hides nose, mouth and chin behind a pleated mask."""
+    """Hides the nose, mouth and chin behind a pleated mask."""
     cloth, binding = (150, 196, 214), (216, 232, 240)
     width = person.head_width
     edge = np.array([(0.80, 0.16), (0.84, 0.45), (0.62, 0.86), (0.34, 1.1)]) * (width, 1)
@@ -29,7 +29,7 @@ def paint_mask(canvas, person):
 
 
 def paint_hand(canvas, person):
-    """Hides the mouth behind the fingers of a hand that comes from below."""
+    """Hides the mouth behind the fingers of a hand."""
     side = person.hair_side
     skin, fold = mix(person.skin, (255, 225, 205), 0.12), mix(person.skin, DARK, 0.42)
     nail = mix(skin, (255, 235, 235), 0.5)

@@ -40,7 +40,7 @@ def test_a_sound_dataset_has_no_findings(drawn):
     assert "0 angry" in text and "no official numbers are known" in text
 
 
-def test_duplicates_are_told_by_split_and_class(drawn):
+def test_duplicates_are_reported_by_split_and_class(drawn):
     """Three copies of a training face in test, one with another class; one nearly so."""
     train, validation, test = (place_of(drawn, name) for name in ("train", "validation", "test"))
     pictures = drawn.pictures.copy()
@@ -104,7 +104,7 @@ def test_unreadable_pictures_are_listed_and_the_others_checked(tmp_path, drawn):
     assert f"2: {drawn.ids[0]}, {drawn.ids[33]}" in describe(findings)
 
 
-def test_nothing_readable_is_told_too(tmp_path, drawn):
+def test_a_dataset_without_readable_pictures_is_reported(tmp_path, drawn):
     files = PictureFiles(tmp_path, [f"{number}.png" for number in range(70)])
     findings, pairs = check(replace(drawn, pictures=files))
     assert findings["unreadable"]["pictures"] == 70

@@ -8,7 +8,7 @@ from kerasfer.data.checks.contact_sheet import plot_contact_sheet
 from kerasfer.data.picture_files import PictureFiles
 
 
-def coloured(tmp_path, per_class=3):
+def colored(tmp_path, per_class=3):
     """Two classes, red and blue pictures."""
     samples = load_dataset("synthetic", num_samples=14, size=16).take(range(2 * per_class))
     names = []
@@ -31,7 +31,7 @@ def shares(path):
 
 
 def test_each_class_has_a_row_of_its_faces(tmp_path):
-    plot_contact_sheet(coloured(tmp_path), tmp_path / "sheet.png", faces=5)
+    plot_contact_sheet(colored(tmp_path), tmp_path / "sheet.png", faces=5)
     red, blue = shares(tmp_path / "sheet.png")
     for found in (red, blue):
         assert abs(found.sum() - 3 * 96 * 96) < 0.1 * 3 * 96 * 96  # three faces, not five
@@ -39,17 +39,17 @@ def test_each_class_has_a_row_of_its_faces(tmp_path):
 
 
 def test_unreadable_pictures_are_passed_over(tmp_path):
-    samples = coloured(tmp_path)
+    samples = colored(tmp_path)
     (tmp_path / "0.png").write_text("<html>")
     plot_contact_sheet(samples, tmp_path / "sheet.png", faces=2)
     red, blue = shares(tmp_path / "sheet.png")
     assert abs(red.sum() / blue.sum() - 1) < 0.1
 
 
-def test_grey_arrays_and_empty_classes_are_shown(tmp_path):
+def test_gray_arrays_and_empty_classes_are_shown(tmp_path):
     samples = load_dataset("synthetic", num_samples=7, size=16)
-    grey = replace(samples, pictures=samples.pictures[..., 0]).take([0, 1])
-    plot_contact_sheet(grey, tmp_path / "sheet.png", faces=2)
+    gray = replace(samples, pictures=samples.pictures[..., 0]).take([0, 1])
+    plot_contact_sheet(gray, tmp_path / "sheet.png", faces=2)
     again = (tmp_path / "sheet.png").read_bytes()
-    plot_contact_sheet(grey, tmp_path / "sheet.png", faces=2)
+    plot_contact_sheet(gray, tmp_path / "sheet.png", faces=2)
     assert (tmp_path / "sheet.png").read_bytes() == again

@@ -58,7 +58,7 @@ def release_2021(tmp_path, tree, codes=(0, 7, "3", 8, "1"), test_codes=("6", 2))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_2017_leaves_out_what_shows_no_expression(tmp_path, draw, end):
+def test_2017_skips_pictures_without_an_expression(tmp_path, draw, end):
     samples = affectnet.load(release_2017(tmp_path, draw, end))
     assert sorted(zip(samples.ids, samples.splits, strict=True)) == [
         ("12/aa03.png", "train"),
@@ -82,7 +82,7 @@ def test_2017_cuts_faces_out_when_they_are_needed(tmp_path, draw):
     assert test.picture(0).shape == (42, 34, 3)  # cut off at the picture's edge
 
 
-def test_2017_a_picture_listed_again_counts_once_and_rather_as_test(tmp_path, draw):
+def test_2017_a_picture_listed_twice_counts_once_and_preferably_as_test(tmp_path, draw):
     again = [*TRAINING, TRAINING[0], ("12/bb01.jpg", (0, 0, 9, 9), 3)]
     samples = affectnet.load(release_2017(tmp_path, draw, training=again))
     assert len(samples) == 3
@@ -150,7 +150,7 @@ def test_2021_reads_labels_as_numbers_and_as_text(tmp_path, tree):
     assert samples.picture(5).shape == (48, 48, 3)
 
 
-def test_2021_sorts_ids_as_numbers_and_takes_upper_case_suffixes(tmp_path, tree):
+def test_2021_sorts_ids_as_numbers_and_accepts_upper_case_suffixes(tmp_path, tree):
     release_2021(tmp_path, tree, codes=[1] * 12)
     folder = tmp_path / "affectnet/train_set/images"
     (folder / "3.jpg").rename(folder / "3.JPG")

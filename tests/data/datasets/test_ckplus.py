@@ -50,7 +50,7 @@ def test_neutral_adds_first_frames_that_are_no_peak(tmp_path, tree):
 
 
 @pytest.mark.parametrize("text", ["", "happy", "9.0", "2.5"])
-def test_a_label_that_is_no_code_is_named(tmp_path, tree, text):
+def test_an_invalid_label_is_named(tmp_path, tree, text):
     official(tmp_path, tree)
     path = next(tmp_path.glob("ckplus/Emotion/S005/001/*.txt"))
     path.write_text(text)

@@ -38,7 +38,7 @@ def summary(samples):
     ]
 
 
-def test_argmax8_takes_the_most_voted_expression(tmp_path):
+def test_argmax8_selects_the_expression_with_most_votes(tmp_path):
     samples = ferplus.load(write(tmp_path))
     assert summary(samples) == [
         (0, "neutral", "train"),

@@ -54,7 +54,7 @@ def test_upper_case_suffixes_and_pictures_without_label(tmp_path, tree):
     assert samples.picture(1).shape == (48, 48, 3)
 
 
-def test_a_line_that_stands_twice_counts_once(tmp_path, tree):
+def test_a_repeated_line_counts_once(tmp_path, tree):
     assert len(rafdb.load(official(tmp_path, tree, lines=[*LINES, "", LINES[0]]))) == 5
     with pytest.raises(DataError, match="line 6: train_00001.jpg has another class"):
         rafdb.load(official(tmp_path, tree, lines=[*LINES, "train_00001.jpg 4"]))

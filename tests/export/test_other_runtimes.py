@@ -1,0 +1,101 @@
+"""The exports in the runtimes of others: OpenVINO, MediaPipe and old versions of TFLite.
+
+    pip install "kerasfer[test-deploy]"
+    python3.9 -m venv old && old/bin/pip install tflite-runtime==2.7.0 "numpy<2"
+    KERASFER_TFLITE_PYTHON=old/bin/python pytest -m deploy tests/export/test_other_runtimes.py
+
+tflite-runtime has no release for the Python versions of kerasfer, so another Python runs it.
+"""
+
+import os
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+from exported_models import NAMES, metadata, pictures
+from keras import layers
+
+from kerasfer.export.onnx_file import write_onnx
+from kerasfer.export.tflite_file import write_tflite
+from kerasfer.layers import BiMap, ClassProbabilities, Covariance, LogEig, SPDProject, Vech
+
+pytestmark = pytest.mark.deploy
+
+IN_OLD_PYTHON = """
+import sys
+import numpy as np
+from tflite_runtime.interpreter import Interpreter
+folder, path = sys.argv[1:]
+interpreter = Interpreter(path)
+interpreter.allocate_tensors()
+source, = interpreter.get_input_details()
+target, = interpreter.get_output_details()
+answers = []
+for picture in np.load(folder + "/pictures.npy"):
+    interpreter.set_tensor(source["index"], picture[None])
+    interpreter.invoke()
+    answers.append(interpreter.get_tensor(target["index"]))
+np.save(folder + "/answers.npy", np.concatenate(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    size = metadata()["image_size"]
+    inputs = keras.Input((size, size, 3))
+    maps = layers.Conv2D(6, 3, 2, activation="relu")(layers.Rescaling(1 / 255)(inputs))
+    spd = SPDProject(1e-2)(Covariance("channel", data_format="channels_last")(maps))
+    features = Vech()(LogEig(1e-4, method="matmul")(BiMap(4)(spd)))
+    hidden = layers.Dense(32, "relu")(features)
+    return keras.Model(inputs, ClassProbabilities(NAMES)(layers.Dense(7, name="logits")(hidden)))
+
+
+@pytest.mark.parametrize("quantize", ["none", "float16", "dynamic", "int8"])
+def test_tflite_runtime(tmp_path, model, quantize):
+    python = os.environ.get("KERASFER_TFLITE_PYTHON")
+    if not python:
+        pytest.skip("KERASFER_TFLITE_PYTHON names no Python with tflite-runtime.")
+    images = pictures(40)
+    np.save(tmp_path / "pictures.npy", images)
+    path = tmp_path / "faces.tflite"
+    write_tflite(model, path, metadata(quantize), quantize, images)
+    arguments = [python, "-c", IN_OLD_PYTHON, str(tmp_path), str(path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, env={})
+    assert done.returncode == 0, done.stderr
+    limit = {"none": 1e-4, "float16": 0.01}.get(quantize, 0.1)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "answers.npy"), expected, atol=limit)
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_mediapipe_takes_the_file_as_it_is(tmp_path, model, quantize):
+    mediapipe = pytest.importorskip("mediapipe")
+    vision = pytest.importorskip("mediapipe.tasks.python.vision")
+    images = pictures(20)
+    path = tmp_path / "faces.tflite"
+    write_tflite(model, path, metadata(quantize), quantize, images)
+    base = mediapipe.tasks.BaseOptions(model_asset_path=str(path))
+    options = vision.ImageClassifierOptions(base_options=base)
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        for picture, expected in zip(images, model.predict(images, verbose=0), strict=True):
+            image = mediapipe.Image(
+                image_format=mediapipe.ImageFormat.SRGB, data=picture.astype("uint8")
+            )
+            (found,) = classifier.classify(image).classifications
+            scores = {each.category_name: each.score for each in found.categories}
+            answers = [scores[name] for name in NAMES]
+            np.testing.assert_allclose(answers, expected, atol=1e-4 if quantize == "none" else 0.1)
+
+
+def test_openvino_in_float32(tmp_path, model):
+    openvino = pytest.importorskip("openvino")
+    images = pictures(20)
+    path = tmp_path / "faces.onnx"
+    write_onnx(model, path, metadata())
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(compiled(images)[0], expected, atol=1e-4)
+    assert compiled.input(0).get_partial_shape()[0].is_dynamic

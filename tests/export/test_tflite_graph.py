@@ -1,0 +1,135 @@
+"""What phones require of the graph of a TFLite file, for each quantization."""
+
+import zipfile
+
+import flatbuffers
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from exported_models import NAMES, SIZE, metadata, pictures
+from keras import Model, layers
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
+
+from kerasfer.export.tflite_file import write_tflite
+from kerasfer.export.tflite_graph import code_of
+from kerasfer.layers import (
+    BilinearPool,
+    BiMap,
+    ClassProbabilities,
+    Covariance,
+    LogEig,
+    SPDProject,
+    Vech,
+)
+
+OPERATIONS = schema.BuiltinOperator
+
+
+def small(second_order):
+    x = layers.Input((SIZE, SIZE, 3))
+    maps = layers.Conv2D(6, 3, 2, activation="relu")(layers.Rescaling(1 / 255)(x))
+    features = layers.Dense(16, "relu")(second_order(maps))
+    return Model(x, ClassProbabilities(NAMES)(layers.Dense(7, name="logits")(features)))
+
+
+def covariance(maps):
+    spd = SPDProject(1e-2)(Covariance("channel", data_format="channels_last")(maps))
+    return Vech()(LogEig(1e-4, method="matmul")(BiMap(4)(spd)))
+
+
+BUILDERS = {"covariance": covariance, "bilinear": BilinearPool(data_format="channels_last")}
+
+
+@pytest.fixture(scope="module", params=["covariance none", "covariance int8", "bilinear dynamic"])
+def written(request, tmp_path_factory):
+    """A file, its model and its quantization."""
+    name, quantize = request.param.split()
+    keras.utils.set_random_seed(0)
+    model = small(BUILDERS[name])
+    path = tmp_path_factory.mktemp("written") / f"{name}.tflite"
+    write_tflite(model, path, metadata(quantize), quantize, pictures(40))
+    return path, model, quantize
+
+
+@pytest.fixture(scope="module")
+def file(written):
+    return flatbuffer_utils.read_model(str(written[0]))
+
+
+def operators(file, *codes):
+    (graph,) = file.subgraphs
+    return [each for each in graph.operators if not codes or code_of(file, each) in codes]
+
+
+def is_constant(file, index):
+    buffer = file.buffers[file.subgraphs[0].tensors[index].buffer]
+    return buffer.data is not None and len(buffer.data) > 0
+
+
+def test_no_operation_reads_a_computed_tensor_twice(file):
+    for operator in operators(file):
+        computed = [i for i in operator.inputs if i >= 0 and not is_constant(file, i)]
+        assert len(computed) == len(set(computed))
+
+
+def test_products_are_as_the_gpu_accelerator_wants_them(file):
+    products = operators(file, OPERATIONS.BATCH_MATMUL)
+    assert products
+    for operator in products:
+        assert not is_constant(file, operator.inputs[0])
+        assert not (operator.builtinOptions.adjX or operator.builtinOptions.adjY)
+    for operator in operators(file, OPERATIONS.GATHER):
+        indices = file.subgraphs[0].tensors[operator.inputs[1]]
+        assert indices.type == schema.TensorType.INT32
+
+
+def test_dense_layers_run_on_old_runtimes(file):
+    versions = {
+        max(code.builtinCode, code.deprecatedBuiltinCode): code.version
+        for code in file.operatorCodes
+    }
+    assert versions[OPERATIONS.FULLY_CONNECTED] <= 9  # TFLite 2.7 has up to 9
+    for operator in operators(file, OPERATIONS.FULLY_CONNECTED):
+        scales = file.subgraphs[0].tensors[operator.inputs[1]].quantization
+        assert scales is None or scales.scale is None or len(scales.scale) == 1
+
+
+def test_answers_in_every_batch_size(written):
+    path, model, quantize = written
+    images = pictures(12)
+    interpreter = Interpreter(str(path))
+    run = interpreter.get_signature_runner()
+    assert list(run.get_output_details()) == ["probabilities"]
+    single = np.concatenate([run(pictures=image[None])["probabilities"] for image in images])
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(single, expected, atol=1e-4 if quantize == "none" else 0.3)
+    together = Interpreter(str(path))
+    source = together.get_input_details()[0]["index"]
+    together.resize_tensor_input(source, images.shape)
+    together.allocate_tensors()
+    together.set_tensor(source, images)
+    together.invoke()
+    answers = together.get_tensor(together.get_output_details()[0]["index"])
+    np.testing.assert_allclose(answers, single, atol=1e-5)
+
+
+def test_the_file_describes_itself(written, file):
+    (entry,) = [each for each in file.metadata if each.name == b"TFLITE_METADATA"]
+    content = bytes(file.buffers[entry.buffer].data)
+    assert content[4:8] == b"M001"
+    start = flatbuffers.encode.Get(flatbuffers.packer.uoffset, content, 0)
+    root = flatbuffers.table.Table(content, start)
+
+    def text(number):
+        return root.String(root.Offset(4 + 2 * number) + root.Pos).decode()
+
+    assert text(0) == "faces" and text(7) == "1.0.0"
+    assert text(1).startswith("Classifies pictures as angry")
+    with zipfile.ZipFile(written[0]) as archive:
+        assert archive.testzip() is None
+        assert archive.read("labels.txt").decode().split() == list(NAMES)
+    (graph,) = file.subgraphs
+    names = [graph.tensors[index].name for index in (*graph.inputs, *graph.outputs)]
+    assert names == [b"pictures", b"probabilities"]
