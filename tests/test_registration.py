@@ -38,6 +38,7 @@ def run(code, *arguments):
         "import keras, kerasfer",
         "import kerasfer\nfrom keras.saving import load_model\nimport keras",
         "import kerasfer.layers, keras",
+        "from kerasfer import linalg\nimport keras",
         "import kerasfer.optimizers, keras",
     ],
 )

@@ -9,6 +9,9 @@ float16 and bfloat16 are computed in float32. float64 stays float64, except on t
 own operations on it end in float32.
 """
 
+# Keras comes first: the layers that are imported right after it need whole modules of this package.
+import keras  # noqa: F401, I001
+
 from kerasfer.linalg.matrices import (
     as_float,
     check_square,
