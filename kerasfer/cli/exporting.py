@@ -37,6 +37,13 @@ from kerasfer.text import percent
     "the ranges of int8. Write drawn for drawn faces.",
 )
 @click.option(
+    "--opset",
+    type=int,
+    metavar="N",
+    help="Version of ONNX's operator set, from 13 to 18. Older runtimes need a lower one.  "
+    "[default: 18]",
+)
+@click.option(
     "--benchmark",
     is_flag=True,
     help="Print a table of all formats and quantizations instead, and keep no file.",
@@ -44,7 +51,7 @@ from kerasfer.text import percent
 @click.option(
     "--allow-mismatch", is_flag=True, help="Keep an export that disagrees with the model."
 )
-def export(run, format, quantize, output_dir, data_dir, pictures, benchmark, allow_mismatch):
+def export(run, format, quantize, output_dir, data_dir, pictures, opset, benchmark, allow_mismatch):
     """Export the model of a RUN, and verify that the export agrees with it.
 
     The export is loaded by its own runtime and compared with the model on up to 1,000 pictures of
@@ -63,8 +70,8 @@ def export(run, format, quantize, output_dir, data_dir, pictures, benchmark, all
       kerasfer export runs/quickstart --benchmark
     """
     if benchmark:
-        if format or quantize != "none":
-            raise click.UsageError("--benchmark needs neither --format nor --quantize.")
+        if format or quantize != "none" or opset:
+            raise click.UsageError("--benchmark excludes --format, --quantize and --opset.")
         from kerasfer.export import benchmark as benchmarks
 
         results = benchmarks.benchmark(run, data_dir=data_dir, pictures=pictures)
@@ -81,6 +88,7 @@ def export(run, format, quantize, output_dir, data_dir, pictures, benchmark, all
         output_dir=output_dir,
         data_dir=data_dir,
         pictures=pictures,
+        opset=opset,
         allow_mismatch=allow_mismatch,
     )
     click.echo(describe(report))

@@ -71,12 +71,14 @@ def convert(folder):
         }
     representative = folder / "representative.npy"
     inputs = np.load(representative) if representative.exists() else pictures
+    options = {} if job.opset is None else {"opset": job.opset}
     facts |= format.load_writer()(
         ready,
         folder / f"exported{format.suffix}",
         metadata,
         job.quantize,
         inputs[:NUM_REPRESENTATIVE].astype("float32"),
+        **options,
     )
     versions = {name: sys.modules[name].__version__ for name in ("keras", "tensorflow")}
     if "tf2onnx" in sys.modules:

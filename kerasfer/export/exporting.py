@@ -33,6 +33,7 @@ def export_run(
     output_dir="saved_models",
     data_dir=None,
     pictures=None,
+    opset=None,
     allow_mismatch=False,
 ):
     """Exports the model of a run, and compares the export with it on the run's validation pictures.
@@ -56,13 +57,15 @@ def export_run(
         pictures: A folder of face crops like those that the model was trained on, or `"drawn"` for
             drawn faces. Of a folder with a subfolder per class, the accuracy is reported. For
             `"int8"`, every second picture sets the ranges, and the others are compared.
+        opset: For ONNX: the version of the operator set, from 13 to 18. Defaults to 18. Older
+            runtimes need a lower one, for example ONNX Runtime 1.13 at most 17.
         allow_mismatch: Whether to keep an export that disagrees with the model.
 
     Returns:
         The dict of `export_report.json`; `"path"` is the exported file or folder.
 
     Raises:
-        RecipeError: If the format or the quantization is unknown or unsupported.
+        RecipeError: If the format, the quantization or the opset is unknown or unsupported.
         RunError: If there is no model, the conversion fails, the file exists, or it disagrees.
         DataError: If the dataset of the run is missing for `"int8"`, or `pictures` has none.
 
@@ -73,7 +76,7 @@ def export_run(
     report["top1_agreement"]  # 0.996
     ```
     """
-    _check(format, quantize)
+    _check(format, quantize, opset)
     model, name = _find(run, pictures)
     path = Path(output_dir) / name
     if format != "saved_model":
@@ -82,7 +85,7 @@ def export_run(
     given = None if pictures is None else str(pictures)
     if given not in (None, DRAWN) and not Path(given).is_dir():
         raise DataError(f"Expected a folder of pictures, or {DRAWN!r}. Received: {given}.")
-    job = Job(format, quantize, str(model), name, str(run), given, data_dir)
+    job = Job(format, quantize, str(model), name, str(run), given, data_dir, opset=opset)
     with _work_folder(job, path) as work:
         return _export(job, work, path, str(run), allow_mismatch)
 
@@ -96,6 +99,7 @@ def export(
     pictures,
     representative=None,
     class_names=None,
+    opset=None,
     allow_mismatch=False,
 ):
     """Exports any Keras model with one input and one output `(batch, classes)`.
@@ -106,7 +110,7 @@ def export(
     Args:
         model: A built `keras.Model`, or the path of a `.keras` file.
         path: The folder of the versions of a SavedModel, or the `.tflite` or `.onnx` file.
-        format, quantize, allow_mismatch: As in `export_run`.
+        format, quantize, opset, allow_mismatch: As in `export_run`.
         pictures: float32 `(n, ...)`, some hundred real inputs for the comparison.
         representative: float32 `(n, ...)`, inputs from the training data for `"int8"`. Defaults to
             `pictures`.
@@ -127,7 +131,7 @@ def export(
     report["max_probability_difference"]  # 1e-06
     ```
     """
-    _check(format, quantize)
+    _check(format, quantize, opset)
     path, suffix = Path(path), FORMATS[format].suffix
     if path.suffix != suffix and suffix:
         raise ValueError(f"`path` must end in {suffix!r} for {format!r}. Received: {path}.")
@@ -136,7 +140,8 @@ def export(
     is_file = isinstance(model, str | os.PathLike)
     names = None if class_names is None else tuple(class_names)
     file = str(Path(model).resolve()) if is_file else ""
-    job = Job(format, quantize, file, path.name.removesuffix(suffix), class_names=names)
+    name = path.name.removesuffix(suffix)
+    job = Job(format, quantize, file, name, class_names=names, opset=opset)
     with _work_folder(job, path) as work:
         for name, values in (("pictures", pictures), ("representative", representative)):
             if values is not None:
@@ -147,7 +152,7 @@ def export(
         return _export(job, work, path, str(model) if is_file else "a keras.Model", allow_mismatch)
 
 
-def _check(format, quantize):
+def _check(format, quantize, opset):
     for argument, value, known in (
         ("format", format, FORMATS),
         ("quantize", quantize, QUANTIZATIONS),
@@ -160,6 +165,10 @@ def _check(format, quantize):
             f"quantize must be one of {', '.join(supported)} for the format {format}. "
             f"Received: {quantize}."
         )
+    opsets = FORMATS[format].opsets
+    if opset is not None and opset not in opsets:
+        expected = f"from {opsets[0]} to {opsets[-1]}" if opsets else "left out"
+        raise RecipeError(f"opset must be {expected} for the format {format}. Received: {opset}.")
 
 
 def _find(run, pictures):

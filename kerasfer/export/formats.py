@@ -7,6 +7,9 @@ from kerasfer.faces.onnx_sessions import usable_cores
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 
+# ONNX Runtime supports opset 13 since version 1.6 and 18 since 1.14. Int8 needs 13.
+OPSETS = tuple(range(13, 19))
+
 ONE_AND_ALL = tuple(sorted({1, usable_cores()}))
 
 
@@ -20,6 +23,7 @@ class Format:
         method: `method` of the spectral layers that the runtime supports, or `None` for any.
         threads: Numbers of threads that latencies are measured with; `None` is the runtime's own.
         quantizations: Values of `quantize` that the writer supports.
+        opsets: Versions of ONNX's operator set that the writer supports, the default last.
     """
 
     writer: str
@@ -27,6 +31,7 @@ class Format:
     method: str | None = None
     threads: tuple = (None,)
     quantizations: tuple[str, ...] = ("none",)
+    opsets: tuple[int, ...] = ()
 
     def load_writer(self):
         """Imports the writer."""
@@ -45,5 +50,6 @@ FORMATS = {
         "matmul",
         ONE_AND_ALL,
         ("none", "float16", "int8"),
+        OPSETS,
     ),
 }

@@ -22,6 +22,7 @@ class Job:
             faces. If `run` is `None` too, the pictures are given as `pictures.npy`.
         data_dir: Folder of the datasets, or `None` for the default.
         class_names: Names of the classes, or `None` for those that the model stores.
+        opset: Version of ONNX's operator set, or `None` for the default.
     """
 
     format: str
@@ -32,6 +33,7 @@ class Job:
     pictures: str | None = None
     data_dir: str | None = None
     class_names: tuple[str, ...] | None = None
+    opset: int | None = None
 
     def save(self, folder):
         """Writes the job into a folder."""

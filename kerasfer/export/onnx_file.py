@@ -4,13 +4,12 @@ import json
 
 import keras
 
+from kerasfer.export.formats import OPSETS
 from kerasfer.export.onnx_quantize import quantize_int8, store_float16
 from kerasfer.predict.runtimes import METADATA
 
-OPSET = 18
 
-
-def write_onnx(model, path, metadata, quantize="none", representative=None):
+def write_onnx(model, path, metadata, quantize="none", representative=None, opset=OPSETS[-1]):
     """Writes an ONNX file with a variable batch size.
 
     Args:
@@ -22,6 +21,7 @@ def write_onnx(model, path, metadata, quantize="none", representative=None):
         quantize: `"none"`; `"float16"` stores weights in two bytes; `"int8"` computes convolutions
             with integers.
         representative: For `"int8"`: float32 `(n, ...)`, inputs from the training data.
+        opset: The version of the operator set, one of `kerasfer.export.formats.OPSETS`.
 
     Returns:
         A dict for the report.
@@ -32,7 +32,7 @@ def write_onnx(model, path, metadata, quantize="none", representative=None):
     signature = [
         keras.InputSpec(shape=(None, *model.input_shape[1:]), dtype="float32", name=inputs)
     ]
-    model.export(path, format="onnx", verbose=False, input_signature=signature, opset_version=OPSET)
+    model.export(path, format="onnx", verbose=False, input_signature=signature, opset_version=opset)
     written = onnx.load(path)
     _replace_boolean_identities(written.graph, onnx)
     (answer,) = written.graph.output
@@ -49,8 +49,8 @@ def write_onnx(model, path, metadata, quantize="none", representative=None):
         {METADATA: json.dumps(metadata), "class_names": json.dumps(metadata["class_names"])},
     )
     onnx.save(written, path)
-    opset = next(entry.version for entry in written.opset_import if entry.domain == "")
-    return {**facts, "opset": opset}
+    version = next(entry.version for entry in written.opset_import if entry.domain == "")
+    return {**facts, "opset": version}
 
 
 def _replace_boolean_identities(graph, onnx):

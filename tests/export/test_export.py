@@ -107,6 +107,17 @@ def test_a_missing_dataset_is_named(tmp_path, in_process):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "format, opset, expected", [("onnx", 12, "from 13 to 18"), ("tflite", 17, "left out")]
+)
+def test_an_unsupported_opset(run, tmp_path, format, opset, expected):
+    result = CliRunner().invoke(
+        main, ["export", str(run), "--format", format, "--opset", str(opset)]
+    )
+    assert result.exit_code == 2
+    assert f"opset must be {expected} for the format {format}. Received: {opset}" in result.output
+
+
 # what is refused, and where files land, without the processes
 
 

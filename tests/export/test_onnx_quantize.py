@@ -48,6 +48,20 @@ def test_float16_halves_the_weights_and_computes_in_float32(model, tmp_path, mon
     assert abs(predict(tmp_path / "float16.onnx") - expected).max() > 0
 
 
+@pytest.mark.parametrize("quantize", ["none", "float16", "int8"])
+def test_the_oldest_opset(model, tmp_path, quantize):
+    path = tmp_path / "old.onnx"
+    facts = write_onnx(model, path, metadata(quantize), quantize, PICTURES, opset=13)
+    assert facts["opset"] == 13
+    written = onnx.load(path)
+    assert {entry.domain: entry.version for entry in written.opset_import}[""] == 13
+    assert written.ir_version <= 7  # Runtimes of that time refuse later formats of the file.
+    onnx.checker.check_model(written, full_check=True)
+    expected = model.predict(PICTURES, verbose=0)
+    tolerance = 1e-4 if quantize == "none" else 0.1
+    np.testing.assert_allclose(predict(path), expected, atol=tolerance)
+
+
 def test_int8_quantizes_the_convolutions_and_keeps_the_head(model, tmp_path):
     path = tmp_path / "int8.onnx"
     facts = write_onnx(model, path, metadata("int8"), "int8", representative=PICTURES)
