@@ -258,7 +258,7 @@ def test_kernels_of_one_path_must_agree():
     inner = keras.Input((4, 4, 2))
     nested = keras.Model(inner, layers.DepthwiseConv2D(1, name="same")(inner))
     model = keras.Model(inputs, nested(x))
-    with pytest.raises(ValueError, match="one path. Received: two kernels at 'same/kernel'"):
+    with pytest.raises(ValueError, match="same path. Received: two kernels at 'same/kernel'"):
         centralization_axes(model)
 
 

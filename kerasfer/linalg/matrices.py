@@ -116,8 +116,9 @@ def split_length(x):
         The scaled matrices `(..., n, m)` and their factors `(..., 1, 1)`, which are positive.
     """
     axes = (-2, -1)
-    # The floors keep zeros from 0 / 0. Both are normal numbers in float16.
-    largest = ops.maximum(ops.max(ops.abs(x), axis=axes, keepdims=True), 1e-4)
+    # The floors keep zeros from 0 / 0. Both are normal numbers in float16. `initial` also allows
+    # empty batches.
+    largest = ops.max(ops.abs(x), axis=axes, keepdims=True, initial=1e-4)
     mean_square = ops.mean(ops.square(x / largest), axis=axes, keepdims=True)
     count = ops.cast(ops.shape(x)[-2] * ops.shape(x)[-1], x.dtype)
     root = ops.sqrt(ops.maximum(mean_square, 1e-4)) * ops.sqrt(count)

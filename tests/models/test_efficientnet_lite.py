@@ -9,6 +9,7 @@ import pytest
 from kerasfer.errors import RunError
 from kerasfer.models import build_model, efficientnet_lite, make_backbone
 from kerasfer.models.efficientnet_lite import (
+    CUT,
     PACKAGE,
     efficientnet_lite0_features,
     find_checkpoint,
@@ -62,9 +63,9 @@ def tensors():
     return random_tensors(efficientnet_lite0_features(32))
 
 
-@pytest.mark.parametrize("cut", [False, True])
-def test_each_tensor_of_a_checkpoint_lands_in_its_place(tensors, cut):
-    model = efficientnet_lite0_features(32, cut=cut)
+@pytest.mark.parametrize("last", [None, CUT])
+def test_each_tensor_of_a_checkpoint_lands_in_its_place(tensors, last):
+    model = efficientnet_lite0_features(32, last=last)
     load_checkpoint(model, tensors)
 
     kernel = model.get_layer("block_3_expand_conv").kernel
