@@ -7,19 +7,17 @@ if something is wrong, error.json.
 
 import json
 import sys
-import zipfile
 from pathlib import Path
 
-import keras
 import numpy as np
 
-from kerasfer import layers  # noqa: F401  registers the layers of saved models
 from kerasfer.errors import KerasferError, RunError
 from kerasfer.export.formats import FORMATS
 from kerasfer.export.half import compare_in_half
 from kerasfer.export.job import Job
 from kerasfer.export.pictures import NUM_REPRESENTATIVE, gather
 from kerasfer.export.rebuild import is_half, rebuild
+from kerasfer.models.loading import read_model
 
 NUM_IN_HALF = 200  # pictures that are predicted in half precision
 
@@ -89,11 +87,7 @@ def convert(folder):
 
 
 def _load(path):
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split("\n\n")[0].split())
-        raise RunError(f"{path} cannot be loaded as a Keras model: {reason}") from error
+    model = read_model(path)
     inputs, outputs = getattr(model, "inputs", None) or (), getattr(model, "outputs", None) or ()
     if len(inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
         raise RunError(

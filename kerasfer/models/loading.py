@@ -30,12 +30,7 @@ def load_model(path, landmarks=False):
             f"Expected a run folder with a model.keras, or a .keras file. Received: {path}, "
             "which does not exist."
         )
-    try:
-        with limit_weights(path):
-            model = keras.saving.load_model(path, compile=False)
-    except LOADING_ERRORS as error:
-        reason = " ".join(str(error).split("\n\n")[0].split())
-        raise RunError(f"{path} cannot be loaded as a Keras model: {reason}") from error
+    model = read_model(path)
     if not getattr(model, "layers", None) or not hasattr(model.layers[-1], "class_names"):
         raise RunError(
             f"{path} does not store its class names. The last layer of the model must be a "
@@ -50,6 +45,26 @@ def load_model(path, landmarks=False):
             "`kerasfer evaluate`. For other uses, train with model.crop_mode random or fixed."
         )
     return model
+
+
+def read_model(path):
+    """Reads any Keras model, within the limits of `kerasfer.models.loading_limits`.
+
+    Args:
+        path: A `.keras` file.
+
+    Returns:
+        A `keras.Model`, which is not compiled.
+
+    Raises:
+        RunError: If the file is damaged, or describes more than it contains.
+    """
+    try:
+        with limit_weights(path):
+            return keras.saving.load_model(path, compile=False)
+    except LOADING_ERRORS as error:
+        reason = " ".join(str(error).split("\n\n")[0].split())
+        raise RunError(f"{path} cannot be loaded as a Keras model: {reason}") from error
 
 
 def picture_input(model):

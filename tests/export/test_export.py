@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -105,6 +106,19 @@ def test_a_missing_dataset_is_named(tmp_path, in_process):
     with pytest.raises(DataError, match="FER2013 was not found.*--data-dir.*--pictures"):
         export_run(other, "tflite", "int8", output_dir=tmp_path / "out", data_dir=str(tmp_path))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_describes_more_weights_than_it_contains(tmp_path, in_process):
+    inputs = keras.Input((6,))
+    keras.Model(inputs, layers.Dense(3, activation="softmax")(inputs)).save(tmp_path / "a.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "a.keras") as source,
+        zipfile.ZipFile(tmp_path / "b.keras", "w") as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name).replace(b'"units": 3', b'"units": 900000000'))
+    with pytest.raises(RunError, match="describes more weights than it contains"):
+        export(tmp_path / "b.keras", tmp_path / "b.onnx", "onnx", pictures=np.ones((2, 6)))
 
 
 @pytest.mark.parametrize(
