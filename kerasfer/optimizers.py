@@ -32,22 +32,22 @@ class GradientCentralization:
     The gradient is centralized after Keras' clipping and before momentum and moments. Decoupled
     weight decay (`weight_decay`) is not centralized. L2 regularizers are part of the gradient.
 
-    **Which axes.** An optimizer is given variables, not layers, and a depthwise kernel has the
-    shape and the name of an ordinary one. When the optimizer is built, it therefore looks for the
-    Keras layer that each variable belongs to, among all layers of the process, and uses the axes
-    that `centralization_axes` describes. This holds for nested, shared, cloned and loaded models.
-    All other variables are left alone: biases, embeddings, recurrent cells, custom layers. The
+    **Axes.** An optimizer receives variables, not layers, and a depthwise kernel has the same shape
+    and name as an ordinary one. When the optimizer is built, it therefore looks for the Keras layer
+    that each variable belongs to, among all layers of the process, and uses the axes that
+    `centralization_axes` describes. This holds for nested, shared, cloned and loaded models. All
+    other variables are not centralized: biases, embeddings, recurrent cells, custom layers. The
     same is true of kernels on the Stiefel manifold, and of kernels whose mean would be taken over a
     single element, such as `Dense(1)` on one feature: their centralized gradient would be zero, and
-    they would never move. A warning is given if no variable belongs to a layer with a kernel.
+    they would never change. A warning is given if no variable belongs to a layer with a kernel.
 
     Args:
-        axes: `{variable path: axes of the mean}`, if other kernels or axes are to be centralized
-            than those of Keras' layers. Only the variables that are listed are centralized then. A
-            path also matches with leading names missing or added (`a/kernel` and
-            `sequential/a/kernel`), since saving and loading a model can change those. A warning
-            names the paths that match no variable.
-        conv_only: Whether to leave kernels of rank 2 and 3 (dense, attention) alone.
+        axes: Dict from variable paths to axes of the mean, to centralize other kernels or axes than
+            those of Keras' layers. Only the listed variables are then centralized. A path also
+            matches with leading names missing or added (`a/kernel` and `sequential/a/kernel`),
+            since saving and loading a model can change those. A warning names the paths that match
+            no variable.
+        conv_only: Whether to exclude kernels of rank 2 and 3 (dense, attention).
         location: `"gradient"`, on the raw gradient, or `"update"`, on the step that the optimizer
             computes from it, as the authors recommend for Adam.
 
@@ -91,8 +91,8 @@ class GradientCentralization:
             gradient = self._centralize(gradient, variable)
         super().update_step(gradient, variable, learning_rate)
 
-    # Keras' optimizers move a variable by one of these two methods. They update momentums and
-    # moments by the same methods, which have no position among the trained variables.
+    # Keras' optimizers update a variable by one of these two methods. They also update momentums
+    # and moments by them, which have no position among the trained variables.
 
     def assign_add(self, variable, value):
         if self.location == "update":
@@ -209,13 +209,13 @@ class LinearWarmup(keras.optimizers.schedules.LearningRateSchedule):
 def centralization_axes(model):
     """Lists the axes over which the gradient of each kernel of a model is centralized.
 
-    The optimizers here find these axes themselves. Pass a changed mapping as their argument `axes`
-    to leave single layers alone, or to add the kernels of custom layers.
+    The optimizers of this module find these axes automatically. Pass a modified dict as their
+    `axes` argument to exclude layers or to add the kernels of custom layers.
 
     Dense and convolution kernels (..., in, out): all axes but the last. Transposed convolutions
     (..., out, in): all but the last too, as the authors' code does for PyTorch's (in, out, ...).
-    Depthwise kernels (..., in, multiplier): the spatial axes, since each channel is a unit of its
-    own. Query, key and value projections (in, heads, dim): axis 0; an attention's output
+    Depthwise kernels (..., in, multiplier): the spatial axes, since each channel is a separate
+    unit. Query, key and value projections (in, heads, dim): axis 0; an attention's output
     projection (heads, dim, out): axes 0 and 1. Anything else is not listed: embeddings,
     normalizations, recurrent cells, low-rank adapters, `BiMap`.
 
@@ -223,7 +223,7 @@ def centralization_axes(model):
         model: A built `keras.Model` or layer.
 
     Returns:
-        `{variable path: axes}`, frozen kernels included.
+        A dict from variable paths to axes, including those of frozen kernels.
 
     Raises:
         ValueError: If the model is not built, or if kernels of two layers of different kinds have
@@ -277,7 +277,7 @@ def _axes_by_path(variables, axes, optimizer_name):
         matches = [path] if path in axes else [each for each in moved if _is_same(path, each)]
         used.update(matches)
         over = {axes[match] for match in matches}
-        if len(over) > 1:  # Two layers have the same name, so that its kind decides.
+        if len(over) > 1:  # Several layers have this path, so the kind decides.
             over &= {by_layer.get(id(variable))}
             if not over:
                 raise ValueError(
@@ -321,7 +321,7 @@ def _layer_axes(layer):
         kept = {"kernel": 1}
     else:
         return []
-    # By name: with a low-rank adapter the attribute `kernel` is a sum and not a variable.
+    # By name, since with a low-rank adapter the attribute `kernel` is a sum and not a variable.
     kernels = [v for v in layer.weights if v.name in kept] if layer.built else []
     if isinstance(layer, layers.EinsumDense):
         # (in, heads, dim) has two output axes, (heads, dim, out) has one. The equation says which.

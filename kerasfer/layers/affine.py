@@ -11,19 +11,20 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 class AffineSampling(keras.layers.Layer):
     """Resamples pictures or feature maps bilinearly, each with its own affine map.
 
-    Together with a small network that predicts the six numbers of each map it is a spatial
-    transformer, a model that learns where to look. A dense layer with a kernel of zeros and the
-    bias `IDENTITY` begins with the whole picture.
+    Together with a small network that predicts the six coefficients of each map, the layer forms a
+    spatial transformer, which learns which part of a picture to use. If a dense layer with a zero
+    kernel and the bias `IDENTITY` predicts the maps, training starts from the whole picture.
 
     Each output position (x, y), from -1 at the left and top edges to 1 at the right and bottom
-    edges, shows the input at (a x + b y + c, d x + e y + f). Outside the picture the input is 0.
+    edges, samples the input at (a x + b y + c, d x + e y + f). The input is 0 outside of the
+    picture.
 
     Args:
         data_format: `"channels_last"` or `"channels_first"`. Defaults to Keras' image data format.
 
     Input shape:
         A list of pictures `(batch, height, width, channels)`, or `(batch, channels, height, width)`
-        for `"channels_first"`, and maps `(batch, 6)`, the numbers (a, b, c, d, e, f).
+        for `"channels_first"`, and maps `(batch, 6)`, the coefficients (a, b, c, d, e, f).
 
     Output shape:
         Same as the pictures. Integers remain integers, rounded as by `keras.layers.Resizing`.
@@ -62,15 +63,15 @@ class AffineSampling(keras.layers.Layer):
         return as_pictures(x, pictures.dtype)
 
     def _sample(self, pictures, maps):
-        # The tracer of torch, with which Keras exports to ONNX, makes tensors of the sizes.
+        # The sizes are tensors while torch traces the layer for an export to ONNX.
         height, width, channels = map(int, pictures.shape[1:])
         across, down = self._places(maps, height, width)  # (b, h * w) each
         left, top = ops.floor(across), ops.floor(down)
-        # Not 1 - |across - column|, whose gradient is wrong at the pixels themselves, where the
-        # identity samples.
+        # The weights are not 1 - |across - column|, whose gradient is wrong at the pixel centers,
+        # where the identity samples.
         right_share, lower_share = across - left, down - top
         flat = ops.reshape(pictures, (-1, channels))
-        # The first pixel of each picture among all the pixels of the batch.
+        # The index of each picture's first pixel among all pixels of the batch.
         begins = ops.arange(ops.shape(pictures)[0], dtype="int32")[:, None] * (height * width)
         result = 0
         for column, row, weights in (
@@ -88,7 +89,7 @@ class AffineSampling(keras.layers.Layer):
         return ops.reshape(result, (-1, height, width, channels))
 
     def _places(self, maps, height, width):
-        """Where each output pixel samples, in pixels of the input: two (batch, height * width)."""
+        """Returns the input coordinates of each output pixel, two `(batch, height * width)`."""
         x = (2 * ops.arange(width, dtype="float32") + 1) / width - 1
         y = (2 * ops.arange(height, dtype="float32") + 1) / height - 1
         x, y = ops.tile(x, height), ops.repeat(y, width)

@@ -16,9 +16,9 @@ class SPDAttention(keras.layers.Layer):
     The feature map of each region becomes a covariance matrix, which is made positive definite,
     mapped by a `BiMap`, rectified, and replaced by its matrix logarithm. The logarithm is flattened
     and divided by the size of the matrix. A dense unit with a sigmoid turns it into the coefficient
-    α_i of the region. The output is Σ α_i · fea_i / Σ α_i. With `normalize=False` it is the plain
-    sum, as in the paper. Training from random weights then tends to send every α_i to 0 in its
-    first steps, where the gradient vanishes.
+    α_i of the region. The output is Σ α_i · fea_i / Σ α_i. With `normalize=False` the output is the
+    plain sum, as in the paper. If training starts from random weights, all α_i then tend to
+    collapse to 0 in the first steps, and their gradients vanish.
 
     Args:
         units: Output size of the `BiMap`. Defaults to half the size of the covariance matrix.
@@ -78,7 +78,7 @@ class SPDAttention(keras.layers.Layer):
             epsilon, logreg_weight, logreg_form, method, dtype=dtype, name="log_eig"
         )
         self.vech = Vech(dtype=dtype, name="vech")
-        # In float32 for half precision, as the layers of `SPDLayer`.
+        # Computes in float32 under half-precision policies, as every `SPDLayer` does.
         self.score = keras.layers.Dense(1, dtype=self.covariance.dtype_policy, name="score")
 
     def build(self, input_shape):
@@ -105,10 +105,10 @@ class SPDAttention(keras.layers.Layer):
         regions = maps.shape[1]
         spd = self.spd_project(self.covariance(ops.reshape(maps, (-1, *maps.shape[2:]))))
         logs = self.log_eig(self.bimap(spd))
-        # The length of a logarithm grows with the matrix and would saturate the sigmoids.
+        # The norm of a logarithm grows with the matrix size and would saturate the sigmoid.
         tangent = self.vech(logs) / logs.shape[-1]
         logits = ops.reshape(self.score(tangent), (-1, regions))
-        # softmax(log α) is α / Σ α without a quotient of two tiny numbers.
+        # softmax(log α) equals α / Σ α, but avoids the quotient of two tiny numbers.
         scores = ops.softmax(ops.log_sigmoid(logits)) if self.normalize else ops.sigmoid(logits)
         scores = ops.cast(scores, vectors.dtype)
         attended = ops.sum(scores[..., None] * vectors, axis=1)
@@ -119,7 +119,7 @@ class SPDAttention(keras.layers.Layer):
         return (vectors_shape[0], vectors_shape[-1])
 
     def compute_output_spec(self, inputs, return_attention_scores=False):
-        # The number of outputs depends on an argument and not on the input shapes alone.
+        # The number of outputs depends on an argument and not only on the input shapes.
         maps, vectors = inputs
         shape = self.compute_output_shape([maps.shape, vectors.shape])
         attended = keras.KerasTensor(shape, dtype=self.compute_dtype)

@@ -6,18 +6,20 @@ from keras import ops
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Normalizes each channel over the batch, with a fused kernel on TensorFlow.
 
-    Keras composes batch normalization of a mean, a variance and three elementwise operations. On
-    feature maps TensorFlow's fused kernel computes the same in one pass, forward and backward,
-    which shortens the training step of a ResNet by a sixth on a CPU. The layer computes as
-    `keras.layers.BatchNormalization` where the kernel does not apply: on other backends, with
-    another `axis`, a mask, `scale=False`, `center=False`, `synchronized=True` or `renorm=True`, in
-    float64, and on integers. The weights and their names are the same in both cases.
+    Keras computes batch normalization with a mean, a variance and three elementwise operations. For
+    feature maps, TensorFlow's fused kernel computes the same result in one pass, forward and
+    backward, which shortens the training step of a ResNet by a sixth on a CPU. The layer is
+    equivalent to `keras.layers.BatchNormalization` where the kernel does not apply: on other
+    backends, with another `axis`, a mask, `scale=False`, `center=False`, `synchronized=True` or
+    `renorm=True`, in float64, and on integers. The weights and their names are the same in both
+    cases.
 
     Args:
         **kwargs: The arguments of `keras.layers.BatchNormalization`.
 
     Input shape:
-        `(batch, height, width, channels)`, or what `keras.layers.BatchNormalization` accepts.
+        `(batch, height, width, channels)`, or any shape that `keras.layers.BatchNormalization`
+        accepts.
 
     Output shape:
         Same as the input.
@@ -56,7 +58,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             x=inputs,
             scale=ops.cast(self.gamma, "float32"),
             offset=ops.cast(self.beta, "float32"),
-            # In training the kernel computes both itself and expects empty ones.
+            # During training the kernel computes both and expects empty tensors.
             mean=[] if training else ops.cast(moving[0], "float32"),
             variance=[] if training else ops.cast(moving[1], "float32"),
             epsilon=self.epsilon,
@@ -64,7 +66,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         )
         if training:
             count = ops.cast(ops.size(inputs) // ops.shape(inputs)[-1], "float32")
-            # The variance of the kernel divides by count - 1, that of Keras by count.
+            # The kernel divides the variance by count - 1, whereas Keras divides it by count.
             batch = (mean, variance * ((count - 1) / count))
             for kept, new in zip(moving, batch, strict=True):
                 new = ops.cast(new, kept.dtype)

@@ -8,7 +8,7 @@ from kerasfer.layers.feature_maps import as_rows, standardize_data_format
 from kerasfer.layers.inputs import as_float
 
 SMALLEST_ENTRY = 1e-8  # added to |x| in the signed square root
-SMALLEST_LENGTH = 1e-7  # that y is divided by
+SMALLEST_LENGTH = 1e-7  # lower bound of the norm that y is divided by
 
 
 @keras.saving.register_keras_serializable(package="kerasfer")
@@ -18,8 +18,8 @@ class BilinearPool(keras.layers.Layer):
     The sum M = Σ_l f_A(l) f_B(l)ᵀ is flattened to x. The signed square root y = sign(x)·√|x| damps
     large entries, and z = y / ‖y‖₂ is the output. A single feature map is paired with itself. Under
     half-precision policies the sum and the norms are computed in float32. The feature maps are
-    scaled before the products, and with `normalize` M itself is never formed, so that an exported
-    layer does not overflow where its runtime computes in float16.
+    scaled before they are multiplied, and with `normalize=True` M itself is never computed, so that
+    an exported layer does not overflow in a runtime that computes in float16.
 
     Args:
         signed_sqrt: Whether to take the signed square root.
@@ -28,8 +28,8 @@ class BilinearPool(keras.layers.Layer):
 
     Input shape:
         `(batch, ..., channels)`, or a pair `(batch, ..., a)` and `(batch, ..., b)` with the same
-        positions. For `"channels_first"` the channels are the second axis. Sizes of positions may
-        be unknown.
+        positions. For `"channels_first"` the channels are the second axis. The spatial sizes may be
+        unknown.
 
     Output shape:
         `(batch, a · b)`.
@@ -40,7 +40,7 @@ class BilinearPool(keras.layers.Layer):
         (2, 256)
 
     Source: Lin et al., Bilinear CNN Models, ICCV 2015; Lyu et al. 2024, equations (1) to (6), where
-    (5) prints sin for sign.
+    (5) has sin instead of sign.
     """
 
     def __init__(self, signed_sqrt=True, normalize=True, data_format=None, **kwargs):
@@ -71,7 +71,7 @@ class BilinearPool(keras.layers.Layer):
         x, scale = ops.matmul(ops.swapaxes(rows_a, 1, 2), rows_b), scale_a * scale_b
         if self.signed_sqrt:
             x, scale = linalg.signed_sqrt(x, SMALLEST_ENTRY / scale), ops.sqrt(scale)
-        # The scales cancel out in the quotient, except in its smallest length.
+        # The scales cancel out in the quotient, except in the lower bound of the norm.
         if self.normalize:
             x = linalg.l2_normalize(x, SMALLEST_LENGTH / scale, axes=(-1, -2))
         else:
@@ -98,7 +98,7 @@ class BilinearPool(keras.layers.Layer):
 
     @staticmethod
     def _pair(inputs):
-        # One tensor, or one shape: a tuple of sizes; otherwise two of either.
+        # A tensor or a shape (a tuple of sizes), or a pair of either.
         if not isinstance(inputs, (list, tuple)) or isinstance(inputs[-1], (int, type(None))):
             return inputs, inputs
         if len(inputs) != 2:

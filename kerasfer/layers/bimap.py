@@ -9,23 +9,23 @@ from kerasfer.linalg.stiefel import orthonormalize, retract
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class BiMap(SPDLayer):
-    """Maps SPD matrices to smaller ones by W X Wᵀ, with a learned W of orthonormal rows.
+    """Maps SPD matrices to smaller ones by W X Wᵀ, where the learned W has orthonormal rows.
 
     It is the dense layer of SPD networks. W has full rank, so that the output remains positive
     definite.
 
-    W is on the Stiefel manifold whatever changes the layer's weights: the layer stores any matrix
-    of full rank and multiplies by the nearest W with W Wᵀ = I, which is the attribute `kernel`.
-    This includes moving averages of the weights (`use_ema`), and training loops outside of Keras,
-    which do not apply constraints. The gradient is tangent to the manifold. The constraint
-    `Stiefel` replaces the stored matrix by W after each step that Keras takes, so that it remains
-    well conditioned. Projecting at use lengthens a training step of `BiMap` and `LogEig` on
-    128 × 49 × 49 matrices by 4 to 10 % on a CPU.
+    W remains on the Stiefel manifold regardless of how the weights are updated: the layer stores a
+    matrix of full rank and multiplies by the nearest W with W Wᵀ = I, which is the attribute
+    `kernel`. This includes moving averages of the weights (`use_ema`), and training loops outside
+    of Keras, which do not apply constraints. The gradient is tangent to the manifold. The
+    constraint `Stiefel` replaces the stored matrix with W after each training step of Keras, so
+    that it remains well conditioned. The projection in the forward pass lengthens a training step
+    of `BiMap` and `LogEig` on 128 × 49 × 49 matrices by 4 to 10 % on a CPU.
 
     Args:
         units: Size m of the output, 1 ≤ m ≤ n.
-        kernel_initializer: Initializer of the stored matrix. The nearest matrix with orthonormal
-            rows replaces what it returns. Defaults to `"orthogonal"`.
+        kernel_initializer: Initializer of the stored matrix. Its result is replaced with the
+            nearest matrix that has orthonormal rows. Defaults to `"orthogonal"`.
 
     Input shape:
         `(..., n, n)`, symmetric.
@@ -99,5 +99,5 @@ class Stiefel(keras.constraints.Constraint):
     """
 
     def __call__(self, w):
-        # A step of any size: 1e8 is what float32 can tell apart.
+        # A step can have any size. float32 resolves condition numbers up to about 1e8.
         return retract(ops.convert_to_tensor(w), condition=1e8)

@@ -7,8 +7,8 @@ from kerasfer.layers.inputs import as_float
 class ClassProbabilities(keras.layers.Layer):
     """Turns logits into probabilities by a softmax in float32, and stores the class names.
 
-    As the last layer of a model it saves the names with the model. After loading they are
-    `model.layers[-1].class_names`.
+    If it is the last layer of a model, the names are saved with the model. After loading, they are
+    available as `model.layers[-1].class_names`.
 
     Args:
         class_names: One string for each class, in the order of the logits.
@@ -17,7 +17,7 @@ class ClassProbabilities(keras.layers.Layer):
         `(batch, num_classes)`.
 
     Output shape:
-        The same; float32, each row sums to 1.
+        Same as the input; float32. Each row sums to 1.
 
     Example:
         >>> logits = keras.ops.array([[0.0, 0.0]])
@@ -37,7 +37,7 @@ class ClassProbabilities(keras.layers.Layer):
             )
 
     def call(self, inputs):
-        # Unlike `ops.softmax` it keeps the logits for a stable cross entropy.
+        # Unlike `ops.softmax`, this keeps the logits for a stable cross entropy.
         return keras.activations.softmax(as_float(inputs, self))
 
     def compute_output_shape(self, input_shape):

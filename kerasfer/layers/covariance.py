@@ -20,10 +20,10 @@ from kerasfer.options import Axis
 class Covariance(SPDLayer):
     """Computes the covariance matrix of the positions or of the channels of feature maps.
 
-    With `axis="spatial"` each channel is one sample of all positions. The matrix, wh × wh, shows
-    which places of the face vary together. With `axis="channel"` each position is one sample of all
-    channels, and the matrix is c × c. If there are fewer samples than rows, the matrix is singular.
-    `SPDProject` or the `epsilon` of `LogEig` then makes it positive definite.
+    With `axis="spatial"`, each channel is one sample of all positions, and the matrix is wh × wh.
+    It describes which positions of the face vary together. With `axis="channel"`, each position is
+    one sample of all channels, and the matrix is c × c. If there are fewer samples than rows, the
+    matrix is singular. `SPDProject` or the `epsilon` of `LogEig` then makes it positive definite.
 
     Args:
         axis: `"spatial"` or `"channel"`.
@@ -33,7 +33,7 @@ class Covariance(SPDLayer):
         `(batch, ..., channels)`, or `(batch, channels, ...)` for `"channels_first"`.
 
     Output shape:
-        `(batch, n, n)`, n the number of positions or channels; float32.
+        `(batch, n, n)`, where n is the number of positions or channels; float32.
 
     Example:
         >>> feature_maps = ops.ones((8, 7, 7, 512))
@@ -89,18 +89,18 @@ class Covariance(SPDLayer):
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class SPDProject(SPDLayer):
-    """Makes covariance matrices positive definite by adding a share of their trace.
+    """Makes covariance matrices positive definite by adding a fraction of their trace.
 
     The output is X + λ tr(X) I.
 
     Args:
-        shrinkage: λ, not negative. The smallest eigenvalue becomes at least λ · tr(X).
+        shrinkage: Non-negative float, λ. The smallest eigenvalue becomes at least λ · tr(X).
 
     Input shape:
         `(..., n, n)`, symmetric positive semi-definite.
 
     Output shape:
-        The same; float32.
+        Same as the input; float32.
 
     Example:
         >>> covariances = ops.array([[[3.0, 0.0], [0.0, 1.0]]])

@@ -21,19 +21,19 @@ class RegionCrops(keras.layers.Layer):
 
     Args:
         crops: Number of crops, at least 1, and at most 5 unless `mode="landmarks"`.
-        mode: `"random"` places the crops at random in training and at the fixed places at
-            inference. `"fixed"` always places them at the four corners and the center.
-            `"landmarks"` centers each on a landmark of the face and moves it inside the picture
-            where it would exceed the edge.
-        area: Share of the picture's area that a crop covers, in (0, 1].
-        seed: Integer that seeds the random places.
+        mode: `"random"` places the crops randomly during training and at the fixed positions during
+            inference. `"fixed"` always uses the four corners and the center. `"landmarks"` centers
+            each crop on a landmark of the face and shifts it into the picture if it would exceed an
+            edge.
+        area: Fraction of the picture's area that a crop covers, in (0, 1].
+        seed: Integer that seeds the random positions.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to Keras' image data format.
 
     Input shape:
         `(batch, height, width, channels)`, or `(batch, channels, height, width)` for
-        `"channels_first"`. With landmarks a list of the pictures and `(batch, crops, 2)`, x and y
-        as shares of width and height in [0, 1]. A negative landmark is unknown, and its crop is
-        at one of the fixed places.
+        `"channels_first"`. With landmarks, a list of the pictures and `(batch, crops, 2)`, x and y
+        as fractions of width and height in [0, 1]. Negative coordinates mark an unknown landmark,
+        whose crop is taken at one of the fixed positions.
 
     Output shape:
         `(batch, 1 + crops, height, width, channels)`, or `(batch, 1 + crops, channels, height,
@@ -100,7 +100,7 @@ class RegionCrops(keras.layers.Layer):
         if self.mode == "landmarks":
             landmarks = ops.cast(as_float(landmarks, self), "float32")
             centers = ops.flip(landmarks, axis=-1)  # rows first
-            # The place is a share of the length outside of the window, which may be zero.
+            # A place is a fraction of the length outside of the window, which may be zero.
             around = ops.clip((centers - side / 2) / max(1 - side, 1e-6), 0.0, 1.0)
             places = ops.where(centers < 0, places, around)
         vertical = _resampling(places[..., 0], height, side, pictures.dtype)  # (b|1, crops, h, h)
@@ -139,11 +139,12 @@ class RegionCrops(keras.layers.Layer):
 def _resampling(place, size, side, dtype):
     """Bilinear weights (..., size, size) that stretch a window over `size` pixels.
 
-    The window covers the share `side` of the line and begins at the share `place` of the rest.
+    The window covers the fraction `side` of the axis and begins at the fraction `place` of the
+    rest.
     """
     start = place[..., None] * (1 - side) * size
     pixels = ops.arange(size, dtype="float32")
-    # Pixel centers of the output, in pixels of the input. The border repeats.
+    # Pixel centers of the output, in pixels of the input. The border is repeated.
     centers = ops.clip(start + (pixels + 0.5) * side - 0.5, 0.0, size - 1.0)
     weights = ops.relu(1.0 - ops.abs(centers[..., None] - pixels))
     return ops.cast(weights, dtype)

@@ -1,4 +1,4 @@
-"""What layers do with inputs that are not of their own floating-point type."""
+"""Casts inputs that do not have the floating-point type of a layer."""
 
 import keras
 from keras import ops
@@ -17,7 +17,7 @@ def as_float(inputs, layer):
         A floating-point tensor.
 
     Raises:
-        ValueError: The input is complex.
+        ValueError: If the input is complex.
     """
     inputs = ops.convert_to_tensor(inputs)
     dtype = keras.backend.standardize_dtype(inputs.dtype)
@@ -30,9 +30,9 @@ def as_float(inputs, layer):
 
 
 def as_pictures(pictures, dtype):
-    """Casts resampled pictures back to their own type, as `keras.layers.Resizing` does.
+    """Casts resampled pictures back to their original type, as `keras.layers.Resizing` does.
 
-    Integers are rounded. Booleans are true where any true pixel has a share.
+    Integers are rounded. Booleans are true where any true pixel contributes.
     """
     dtype = keras.backend.standardize_dtype(dtype)
     if "float" in dtype:
@@ -45,6 +45,6 @@ def as_pictures(pictures, dtype):
 
 
 def picture_dtype(pictures, layer):
-    """Returns the type of the pictures that a layer returns for symbolic pictures."""
+    """Returns the dtype of the pictures that a layer returns for symbolic inputs."""
     dtype = keras.backend.standardize_dtype(pictures.dtype)
     return layer.compute_dtype if "float" in dtype else dtype

@@ -7,13 +7,13 @@ from kerasfer.layers.spd_layer import SPDLayer
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class SPDBatchNormalization(SPDLayer):
-    """Normalizes SPD matrices on their manifold: moves their mean to a learned SPD matrix.
+    """Normalizes SPD matrices on their manifold and moves their mean to a learned SPD matrix.
 
     During training, the mean M of the batch is moved to the identity, X̃ = M^(-1/2) X M^(-1/2), the
     dispersion v, the mean of ‖log X̃‖²_F, is scaled to γ², X̂ = X̃^(γ / √(v + ε)), and the result is
     moved to B = exp(S): Y = B^(1/2) X̂ B^(1/2). S and γ are learned. At inference, running
-    estimates of M and v take their place. Under the log-Euclidean metric, the same steps are
-    taken on the logarithms: log Y = S + γ / √(v + ε) · (log X − log M).
+    estimates of M and v are used instead. Under the log-Euclidean metric, the same steps are taken
+    on the logarithms: log Y = S + γ / √(v + ε) · (log X − log M).
 
     Args:
         metric: `"affine_invariant"` or `"log_euclidean"`.
@@ -33,7 +33,7 @@ class SPDBatchNormalization(SPDLayer):
         `(batch, ..., n, n)`. The statistics are taken over all axes but the last two.
 
     Output shape:
-        The same; float32.
+        Same as the input; float32.
 
     Example:
         >>> from keras import ops
@@ -86,7 +86,7 @@ class SPDBatchNormalization(SPDLayer):
                 name="moving_dispersion", shape=(), initializer="ones", trainable=False
             )
         if self.bias:
-            # The logarithm of the bias, as `Vech` lays it out: free of constraints.
+            # The logarithm of the bias, flattened as by `Vech`, needs no constraint.
             self.log_bias = self.add_weight(
                 name="log_bias", shape=(size * (size + 1) // 2,), initializer="zeros"
             )

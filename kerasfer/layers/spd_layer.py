@@ -2,12 +2,13 @@ import keras
 
 
 class SPDLayer(keras.layers.Layer):
-    """Base of the layers on SPD matrices: computes in float32 under half-precision policies.
+    """Base class of SPD layers, which compute in float32 under half-precision policies.
 
-    A covariance overflows float16, and its small eigenvalues, which the logarithm weighs most,
-    drown in bfloat16. Under `mixed_float16`, `mixed_bfloat16` and the pure half types these layers
-    therefore take and return float32; Keras casts their inputs up and the next layer's down.
-    float64 stays float64 where Keras' operations keep it, which those on torch do not.
+    Covariances overflow float16, and bfloat16 rounds away their small eigenvalues, which the
+    logarithm weights most. Under `mixed_float16`, `mixed_bfloat16` and the pure half-precision
+    policies, these layers therefore compute and return float32. Keras casts their inputs to
+    float32, and the inputs of the next layer back. float64 remains float64 on the backends whose
+    Keras operations preserve it, which excludes torch.
     """
 
     def __init__(self, *, dtype=None, **kwargs):

@@ -5,7 +5,7 @@ from kerasfer.layers.spd_layer import SPDLayer
 
 
 class _Spectral(SPDLayer):
-    """A function of the eigenvalues of symmetric matrices, `(..., n, n)` → `(..., n, n)`."""
+    """Base class of functions of eigenvalues, `(..., n, n)` → `(..., n, n)`."""
 
     def __init__(self, method="eigh", **kwargs):
         super().__init__(**kwargs)
@@ -29,8 +29,8 @@ class _Spectral(SPDLayer):
 class ReEig(_Spectral):
     """Raises the eigenvalues of symmetric matrices to at least `epsilon`: U max(εI, Σ) Uᵀ.
 
-    It is the ReLU of SPD networks. Before a `LogEig`, pass `epsilon` to that layer instead, so that
-    both share one eigendecomposition.
+    It is the counterpart of ReLU in SPD networks. If a `LogEig` follows, pass `epsilon` to that
+    layer instead, so that both share one eigendecomposition.
 
     Args:
         epsilon: Positive float, the smallest eigenvalue of the output.
@@ -66,11 +66,11 @@ class LogEig(_Spectral):
     """Computes the matrix logarithm of SPD matrices, which maps them to a vector space.
 
     Args:
-        epsilon: Positive float. Eigenvalues are raised to it first, as by `ReEig(epsilon)`, in the
-            same eigendecomposition. If `None`, the inputs must be positive definite.
+        epsilon: Positive float. Smaller eigenvalues are first raised to it, as by `ReEig(epsilon)`,
+            with the same eigendecomposition. If `None`, the inputs must be positive definite.
         logreg_weight: Weight of the log-eigenvalue penalty that is added to the loss, the mean
-            over all matrices. It keeps the eigenvalues where the logarithm's gradient neither
-            vanishes nor explodes. 0 adds none.
+            over all matrices. It keeps the eigenvalues in a range where the gradient of the
+            logarithm neither vanishes nor explodes. 0 disables the penalty.
         logreg_form: `"squared"`, equation (8), or `"linear"`, equation (10).
         method: `"eigh"`, or `"matmul"` for targets without an eigendecomposition.
 
@@ -127,10 +127,10 @@ class ExpEig(_Spectral):
         method: `"eigh"`, or `"matmul"` for targets without an eigendecomposition.
 
     Input shape:
-        `(..., n, n)`, symmetric, eigenvalues in about [-80, 80].
+        `(..., n, n)`, symmetric, with eigenvalues in about [-80, 80].
 
     Output shape:
-        The same, positive definite; float32.
+        Same as the input, positive definite; float32.
 
     Example:
         >>> from keras import ops

@@ -6,10 +6,10 @@ from kerasfer.layers.inputs import as_float
 
 @keras.saving.register_keras_serializable(package="kerasfer")
 class Vech(keras.layers.Layer):
-    """Flattens the upper triangles of symmetric matrices, with √2 off the diagonal.
+    """Flattens the upper triangles of symmetric matrices, with off-diagonal entries times √2.
 
-    The factor preserves lengths and angles, ‖Vech(X)‖₂ = ‖X‖_F, so that distances between the
-    vectors are those between the matrices.
+    The factor preserves lengths and angles, ‖Vech(X)‖₂ = ‖X‖_F, so that distances between vectors
+    equal those between matrices.
 
     Input shape:
         `(..., n, n)`, symmetric.

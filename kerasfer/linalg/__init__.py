@@ -1,15 +1,17 @@
-"""Numerics on symmetric positive definite (SPD) matrices, on `keras.ops`, for every backend.
+"""Numerics for symmetric positive definite (SPD) matrices with `keras.ops`, on every backend.
 
 A function of a symmetric matrix acts on its eigenvalues: f(X) = U f(Σ) Uᵀ. Each function has two
-forms, chosen by `method`: `"eigh"`, one eigendecomposition with exact first and second derivatives,
-and `"matmul"`, matrix products only, for phones, ONNX and XLA. Both are accurate when compiled by
-XLA, except that TensorFlow's own XLA solver makes `"eigh"` slow and accurate to 1e-3 only.
+forms, which `method` selects: `"eigh"` uses one eigendecomposition with exact first and second
+derivatives, and `"matmul"` uses only matrix products, for phones, ONNX and XLA. Both are accurate
+when compiled by XLA, except for `"eigh"` on TensorFlow, whose XLA solver is slow and only accurate
+to 1e-3.
 
-float16 and bfloat16 are computed in float32. float64 stays float64, except on torch, where Keras'
-own operations on it end in float32.
+float16 and bfloat16 inputs are computed in float32. float64 remains float64, except on torch, where
+Keras' operations convert it to float32.
 """
 
-# Keras comes first: the layers that are imported right after it need whole modules of this package.
+# Keras is imported first, since the layers, which are imported right after it, need complete
+# modules of this package.
 import keras  # noqa: F401, I001
 
 from kerasfer.linalg.matrices import (

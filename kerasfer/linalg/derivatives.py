@@ -1,14 +1,14 @@
 """Gradients of all orders for functions of symmetric matrices, on each backend.
 
 The derivative D^k f(X)[G_1, …, G_k] of a function of eigenvalues is linear and symmetric in its
-directions, and ⟨D^k f(X)[G_1, …, G_k], H⟩ does not change when H trades places with one of them.
-All that automatic differentiation asks for is therefore the derivative itself:
+directions, and ⟨D^k f(X)[G_1, …, G_k], H⟩ does not change if H is exchanged with one of them.
+Automatic differentiation therefore requires only the derivative itself:
 
-- in the direction T of X: D^(k+1) f(X)[G_1, …, G_k, T], and of G_j: T in the place of G_j;
-- the gradients of ⟨·, H⟩ are the same, with H for T.
+- a tangent T of X gives D^(k+1) f(X)[G_1, …, G_k, T], and a tangent T of G_j replaces G_j;
+- the gradients of ⟨·, H⟩ are the same expressions with H instead of T.
 
-The backends differ in how they take such rules. `ops.custom_gradient` has none of the second order
-on torch and none in forward mode on JAX.
+Each backend defines such rules differently. `ops.custom_gradient` supports no second derivatives on
+torch and no forward mode on JAX.
 """
 
 import functools
@@ -17,13 +17,13 @@ from keras import backend, ops
 
 
 def with_derivatives(derivative, values, vectors, x, *directions):
-    """Computes D^k f(X)[G_1, …, G_k] such that it can be differentiated in X and each G.
+    """Computes D^k f(X)[G_1, …, G_k] such that it is differentiable with respect to X and each G.
 
     Args:
         derivative: Function of `(values, vectors, *directions)` that computes it for each k.
         values: Eigenvalues of X, `(..., n)`. No gradient flows through them.
         vectors: Eigenvectors of X, `(..., n, n)`. No gradient flows through them.
-        x: The matrices X themselves, `(..., n, n)`, which take the gradients.
+        x: The matrices X, `(..., n, n)`, through which gradients flow.
         *directions: The k matrices G, `(..., n, n)`.
 
     Returns:
@@ -33,7 +33,7 @@ def with_derivatives(derivative, values, vectors, x, *directions):
 
 
 def _substitutions(directions, tangents):
-    """Yields the directions of each term of the derivative, X first: see above."""
+    """Yields the directions of each term of the derivative, the one of X first."""
     x_tangent, *tangents = tangents
     yield x_tangent is not None, lambda: (*directions, x_tangent)
     for place, tangent in enumerate(tangents):
@@ -61,7 +61,7 @@ def _tensorflow():
 
 @functools.cache
 def _torch():
-    import torch  # Keras' own function saves no tensors, so that it has no second derivative.
+    import torch  # Keras' function saves no tensors, so it has no second derivative.
 
     class Spectral(torch.autograd.Function):
         generate_vmap_rule = True

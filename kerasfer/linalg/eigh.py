@@ -1,13 +1,14 @@
-"""Functions of symmetric matrices by one eigendecomposition, with exact derivatives.
+"""Computes functions of symmetric matrices by one eigendecomposition, with exact derivatives.
 
 With X = U Σ Uᵀ, the derivatives of f(X) = U f(Σ) Uᵀ in the directions G and H are, in the basis U,
 
     D f(X)[G]_ij      = f[σ_i, σ_j] G_ij
     D² f(X)[G, H]_ij  = Σ_k f[σ_i, σ_k, σ_j] (G_ik H_kj + H_ik G_kj)
 
-(Daleckii and Krein). The divided differences f[…] are computed without tolerances, so that tied
-eigenvalues (the rule for rank-deficient covariances) are no special case and no sample depends on
-the others in its batch. The automatic gradients of the backends are NaN or silently wrong there.
+(Daleckii and Krein). The divided differences f[…] are computed without tolerances. Tied
+eigenvalues, which are common in rank-deficient covariances, therefore need no special treatment,
+and no sample depends on the others in its batch. The automatic gradients of the backends are NaN or
+silently wrong at ties.
 """
 
 import contextlib
@@ -19,30 +20,31 @@ from keras import backend, ops
 from kerasfer.linalg.derivatives import with_derivatives
 from kerasfer.linalg.matrices import symmetrize
 
-# The step at ties, as a share of a function's unit, and its lower bound in float32: see `slope`.
+# The step at ties, as a fraction of a function's unit, and its lower bound in float32; see `slope`.
 _STEP, _SMALLEST_STEP = 1e-12, 1e-37
-# Eigenvalues nearer than this use the Taylor series of the curvature. Its error, the fifth power,
-# and the rounding error of a difference of slopes, ε / 0.03, are both small.
+# Below this distance of eigenvalues the Taylor series of the curvature is used. Its error, the
+# fifth power of the distance, and the rounding error of a difference of slopes, ε / 0.03, are both
+# small.
 _NEAR = 0.03
 
 
 class SpectralFunction(NamedTuple):
-    """An increasing function f of eigenvalues and its divided differences, its derivatives at ties.
+    """An increasing function f of eigenvalues and its divided differences (derivatives at ties).
 
-    Elementwise operations on pairs of eigenvalues cost as much as matrix products. Therefore what
-    depends on one eigenvalue is computed on vectors.
+    Elementwise operations on pairs of eigenvalues take as long as matrix products, so terms that
+    depend on a single eigenvalue are computed on vectors.
     """
 
     value: callable
     derivative: callable
-    distance: callable  # |f(a) − f(b)|, with every digit at any distance of a and b
+    distance: callable  # |f(a) − f(b)|, in full precision at any distance of a and b
     unit: callable  # a length at a over which the derivative changes by its own size or less
     curvature: callable  # f[a, b, c] = (f[a, b] − f[b, c]) / (a − c)
 
     def slope(self, a, b):
         """f[a, b] = (f(a) − f(b)) / (a − b).
 
-        The tangent at a is added over a tiny step, with no effect but at ties: there it is f'(a).
+        A tiny step along the tangent at a is added. It matters only at ties, where this is f'(a).
         """
         step = ops.maximum(_STEP * self.unit(a), _SMALLEST_STEP)
         return (self.distance(a, b) + step * self.derivative(a)) / (abs(a - b) + step)
@@ -97,10 +99,11 @@ def _second_derivative(function, values, g, h):
 
 
 def _eigh(x):
-    """Eigenvalues `(..., n)` and vectors `(..., n, n)`, solved in float64 where the device has it.
+    """Computes eigenvalues and eigenvectors, in float64 if the device supports it.
 
-    In float32 LAPACK's eigenvalues are off by about 1e-7 of the largest: at condition 1e5 the
-    gradient of the logarithm is then wrong by 1 %. float64 makes it right and costs a third more.
+    In float32, the error of LAPACK's eigenvalues is about 1e-7 of the largest one. At a condition
+    number of 1e5, the gradient of the logarithm then has an error of 1 %. float64 avoids the error
+    and takes a third longer.
     """
     dtype = x.dtype
     with _float64_enabled(), _explained():
@@ -132,9 +135,9 @@ _NOT_FINITE = (
 
 
 def _check_finite(x):
-    """Raises the error above where the solver would not: NaN stays NaN in compiled JAX alone."""
+    """Raises an error for NaN and infinity, except in compiled JAX, where NaN remains NaN."""
     if backend.backend() == "jax":
-        import jax  # Only the backend tells a traced value from a known one.
+        import jax  # Keras cannot distinguish traced values from concrete ones.
 
         if not isinstance(x, jax.core.Tracer) and not jax.numpy.isfinite(x).all():
             raise ValueError(_NOT_FINITE)
@@ -149,7 +152,7 @@ def _check_finite(x):
 def _explained():
     """Turns the backends' errors about NaN and infinity into one clear ValueError."""
     if backend.backend() == "torch":
-        import torch  # Each backend has an error of its own here.
+        import torch  # Each backend raises a different error here.
 
         failure = torch.linalg.LinAlgError
     elif backend.backend() == "tensorflow":
@@ -197,7 +200,7 @@ def _sorted(a, b, c):
 
 
 def rectifier(epsilon):
-    """Returns max(σ, ε), whose derivative is 0 at ε."""
+    """Returns the function max(σ, ε), whose derivative is 0 at ε."""
 
     def value(s):
         return ops.maximum(s, epsilon)
@@ -213,7 +216,7 @@ def rectifier(epsilon):
 
 
 def compose(outer, inner):
-    """Chain rule of divided differences: (f∘g)[a, b] = f[g(a), g(b)] · g[a, b], and so on."""
+    """Composes functions by the chain rule (f∘g)[a, b] = f[g(a), g(b)] · g[a, b]."""
 
     def curvature(a, b, c):
         inner_a, inner_b, inner_c = inner.value(a), inner.value(b), inner.value(c)

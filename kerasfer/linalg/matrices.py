@@ -1,4 +1,4 @@
-"""Matrices as they are: covariances, triangles, and the small helpers of this package."""
+"""Basic matrix operations: covariances, triangles, norms and small helpers."""
 
 import math
 
@@ -8,7 +8,7 @@ from keras import backend, ops
 
 
 def covariance(x):
-    """Takes the sample covariance of the rows' entries: (..., n, samples) → (..., n, n).
+    """Computes the sample covariance of the rows: `(..., n, samples)` → `(..., n, n)`.
 
     Args:
         x: `(..., n, samples)`: n variables, each observed `samples` times, at least twice.
@@ -19,7 +19,7 @@ def covariance(x):
     x = as_float(x)
     samples = ops.shape(x)[-1]
     centered = x - ops.mean(x, axis=-1, keepdims=True)
-    # Divided before the product: the sum over all samples could overflow float16 in an export.
+    # The division precedes the product, since a sum over all samples could overflow float16.
     scaled = centered / ops.sqrt(ops.cast(samples - 1, x.dtype))
     return ops.matmul(scaled, ops.swapaxes(scaled, -2, -1))
 
@@ -31,9 +31,9 @@ def shrink(x, shrinkage):
 
 
 def vech(x):
-    """Lays the upper triangle of symmetric matrices out as vectors, with √2 off the diagonal.
+    """Flattens the upper triangles of symmetric matrices, with off-diagonal entries times √2.
 
-    The factor keeps lengths and angles: ‖vech(X)‖₂ = ‖X‖_F.
+    The factor preserves lengths and angles: ‖vech(X)‖₂ = ‖X‖_F.
 
     Args:
         x: Symmetric matrices `(..., n, n)`.
@@ -82,42 +82,41 @@ def vech_side(length):
 
 
 def signed_sqrt(x, epsilon=1e-8):
-    """Takes sign(x) · √|x|, with a slope of at most 1 / (2√epsilon) and of 0 at 0 itself."""
+    """Computes sign(x) · √|x|, with a slope of at most 1 / (2√epsilon), and of 0 at 0."""
     return ops.sign(x) * ops.sqrt(ops.abs(x) + epsilon)
 
 
 def l2_normalize(x, epsilon=1e-7, axes=(-1,)):
-    """Divides vectors by their length, or by `epsilon` where they are shorter.
+    """Divides vectors by their L2 norm, or by `epsilon` if the norm is smaller.
 
     Args:
-        x: `(..., n)`, or with two `axes` `(..., n, m)`, matrices of which each is one vector.
-        epsilon: The smallest length, a number or a tensor that broadcasts with the lengths.
-        axes: The axes that the length is taken over, which are summed one after the other, because
-            one sum of many small squares loses most of them in half precision.
+        x: `(..., n)`, or `(..., n, m)` with two `axes`, where each matrix is treated as one vector.
+        epsilon: Lower bound of the norm, a float or a tensor that broadcasts with the norms.
+        axes: The axes of the norm. They are summed one after the other, because a single sum of
+            many small squares loses most of them in half precision.
 
     Returns:
-        A tensor of the shape of `x`.
+        A tensor with the shape of `x`.
     """
     square = ops.square(x)
     for axis in axes:
         square = ops.sum(square, axis=axis, keepdims=True)
-    # The maximum comes before the root, whose slope at 0 makes `ops.normalize` NaN on torch.
+    # The maximum precedes the root, whose slope at 0 makes `ops.normalize` NaN on torch.
     return x * ops.rsqrt(ops.maximum(square, epsilon**2))
 
 
 def split_length(x):
-    """Splits matrices `(..., n, m)` into matrices of a Frobenius norm of about 1 and a factor.
+    """Splits matrices `(..., n, m)` into matrices with a Frobenius norm of about 1 and a factor.
 
-    The product of both is `x` in every case. Each number of the computation stays far within the
-    range of float16, in which exported models may run, as long as the factor itself does. The
-    factor is a constant for gradients.
+    The product of both is always `x`. If the factor is within the range of float16, in which
+    exported models may run, so are all intermediate values. No gradient flows through the factor.
 
     Returns:
         The scaled matrices `(..., n, m)` and their factors `(..., 1, 1)`, which are positive.
     """
     axes = (-2, -1)
-    # The floors keep zeros from 0 / 0. Both are normal numbers in float16. `initial` also allows
-    # empty batches.
+    # The lower bounds avoid 0 / 0. Both are normal numbers in float16. `initial` also allows empty
+    # batches.
     largest = ops.max(ops.abs(x), axis=axes, keepdims=True, initial=1e-4)
     mean_square = ops.mean(ops.square(x / largest), axis=axes, keepdims=True)
     count = ops.cast(ops.shape(x)[-2] * ops.shape(x)[-1], x.dtype)
@@ -127,7 +126,7 @@ def split_length(x):
 
 
 def symmetrize(x):
-    """Takes (X + Xᵀ) / 2."""
+    """Returns the symmetric part (X + Xᵀ) / 2."""
     return (x + ops.swapaxes(x, -2, -1)) / 2
 
 
@@ -142,8 +141,8 @@ def trace(x):
 
 
 def identity_like(x):
-    """Returns the identity `(n, n)` in the size and type of `x`."""
-    # A constant and not `ops.eye`: see `trace`.
+    """Returns the identity matrix `(n, n)` with the size and dtype of `x`."""
+    # A constant instead of `ops.eye`, for the reason given in `trace`.
     return ops.convert_to_tensor(np.eye(int(x.shape[-1])), dtype=x.dtype)
 
 

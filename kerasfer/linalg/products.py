@@ -1,8 +1,8 @@
-"""Functions of symmetric matrices by matrix products alone, with automatic gradients.
+"""Computes functions of symmetric matrices by matrix products only, with automatic gradients.
 
 Every step of an iteration ends in a product, and only the result is symmetrized. XLA recomputes
-elementwise sums wherever they are used, each time with other rounding errors. In a step that adds
-a multiple of the previous iterate to a product, these errors grow to 1 % of the result.
+elementwise sums wherever they are used, each time with different rounding errors. In a step that
+adds a multiple of the previous iterate to a product, these errors grow to 1 % of the result.
 """
 
 import math
@@ -21,8 +21,8 @@ _TAYLOR_TERMS = 9
 
 
 def logm(x):
-    """log X = 2^k log X^(1/2^k) + log(μ) I, the last roots close enough to I for the series."""
-    # The result does not depend on μ, so that no gradient flows through it.
+    """Computes log X = 2^k log X^(1/2^k) + log(μ) I, with a series for the root's logarithm."""
+    # The result does not depend on μ, so no gradient needs to flow through it.
     norm = ops.stop_gradient(frobenius_norm(x))
     identity = identity_like(x)
     root, smallest = x / norm, _SMALLEST
@@ -40,7 +40,7 @@ def logm(x):
 
 
 def _log_coefficients(middle, half_width):
-    """Coefficients of the polynomial in t in [-1, 1] nearest to log(middle + half_width · t)."""
+    """Returns the coefficients of the polynomial nearest to log(middle + half_width · t)."""
 
     def log(t):
         return np.log(middle + half_width * t)
@@ -49,7 +49,7 @@ def _log_coefficients(middle, half_width):
 
 
 def _newton_schulz_root(x, identity, smallest):
-    """Square root of SPD matrices with eigenvalues in [smallest, 1], by the coupled iteration."""
+    """Computes the square root of SPD matrices with eigenvalues in [smallest, 1]."""
     first, *others = newton_schulz_scales(math.sqrt(smallest))
     step = _newton_schulz_step(x, identity, first)
     y, z = ops.matmul(x, step), step
@@ -64,8 +64,8 @@ def _newton_schulz_step(square, identity, scale):
 
 
 def sign(x, smallest=1e-6):
-    """Matrix sign of symmetric matrices: −1 or 1 for each eigenvalue beyond smallest · ‖X‖_F."""
-    # The floor is for a matrix of zeros. Squares of smaller entries underflow in float32.
+    """Computes the matrix sign, −1 or 1 for each eigenvalue beyond smallest · ‖X‖_F."""
+    # The lower bound is for zero matrices. Squares of smaller entries underflow in float32.
     sign = x / ops.stop_gradient(ops.maximum(frobenius_norm(x), 1e-18))
     identity = identity_like(x)
     for scale in newton_schulz_scales(smallest):
@@ -75,11 +75,11 @@ def sign(x, smallest=1e-6):
 
 
 def newton_schulz_scales(smallest, iterations=None):
-    """Scales s of the steps x ← s x (3 − s² x²) / 2 that take [smallest, 1] to 1.
+    """Returns the scales s of the steps x ← s x (3 − s² x²) / 2 that map [smallest, 1] to 1.
 
-    The optimal s² = 3 / (1 + l + l²) grows small values by 2.6 instead of 1.5 a step (Chen and
-    Chow, 2014), but folds 1 down to them, where rounding drowns them. At most 1.5 (growth 2.25)
-    keeps 1 above a half.
+    With the optimal s² = 3 / (1 + l + l²), small values grow by a factor of 2.6 instead of 1.5 per
+    step (Chen and Chow, 2014). However, 1 is then mapped to similarly small values, where rounding
+    errors dominate. With s ≤ 1.5 (a growth of 2.25), 1 remains above one half.
     """
     scales, low = [], smallest
     while len(scales) < iterations if iterations else low < 1 - 1e-8:

@@ -1,4 +1,4 @@
-"""The public functions of symmetric matrices, each in its two forms."""
+"""The public functions of symmetric matrices, each in two forms."""
 
 from typing import get_args
 
@@ -16,12 +16,13 @@ def logm(x, epsilon=None, method="eigh"):
     """Computes the matrix logarithm of SPD matrices, with eigenvalues of at least `epsilon`.
 
     The rectification is fused: log(max(σ, ε)) costs one eigendecomposition instead of two, and its
-    gradient stays exact where many eigenvalues tie below ε. With `"eigh"`, first and second
+    gradient remains exact if many eigenvalues below ε are equal. With `"eigh"`, first and second
     derivatives are exact, in forward and reverse mode. With `"matmul"`, all derivatives exist.
 
     Args:
         x: Symmetric matrices `(..., n, n)`. Positive definite unless `epsilon` is given.
-        epsilon: Positive float. Smaller eigenvalues are raised to it first. `None` raises none.
+        epsilon: Positive float. Smaller eigenvalues are first raised to it. `None` leaves them
+            unchanged.
         method: `"eigh"`, or `"matmul"`: inverse scaling and squaring with Newton-Schulz square
             roots, then a series. In float32, values are accurate to about 1e-4 and gradients to
             about 1e-3 up to a condition of 1e5. Where TensorFlow compiles `"eigh"` by XLA, errors
@@ -111,7 +112,7 @@ def log_eigenvalue_penalty(x, log_x, form="squared"):
     """Measures how far the eigenvalues of SPD matrices are from 1.
 
     With h(σ) = σ − 1 − log σ, the squared form is Σ h(σ_i)² / n and the linear one Σ h(σ_i) / n.
-    X and log X commute, so both follow from the matrices, without their eigenvalues.
+    X and log X commute, so both forms are computed from the matrices, without eigenvalues.
 
     Args:
         x: SPD matrices `(..., n, n)`.

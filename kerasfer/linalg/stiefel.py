@@ -7,12 +7,12 @@ from kerasfer.linalg.products import newton_schulz_scales
 
 
 def retract(w, condition=1e2):
-    """Projects matrices on the Stiefel manifold, to the nearest W with W Wᵀ = I.
+    """Projects matrices onto the Stiefel manifold, to the nearest W with W Wᵀ = I.
 
-    This is the polar factor of the matrix, computed by Newton-Schulz iterations. It takes matrix
-    products only, so that it compiles under XLA and exports to every format. Its derivatives of any
-    order are automatic. On the manifold its gradient is G − sym(G Wᵀ) W, the projection of G on
-    the tangent space. Multiples of W, such as those of decoupled weight decay, give W again.
+    This is the polar factor of the matrix, computed by Newton-Schulz iterations. It requires only
+    matrix products, so it compiles under XLA, exports to every format and has automatic derivatives
+    of any order. On the manifold its gradient is G − sym(G Wᵀ) W, the projection of G onto the
+    tangent space. Multiples of W, which decoupled weight decay produces, are mapped to W.
 
     Args:
         w: `(m, n)` with m ≤ n and full rank.
@@ -39,7 +39,7 @@ def retract(w, condition=1e2):
 
 
 def orthonormalize(w):
-    """Projects a matrix of any rank on the Stiefel manifold, by a singular value decomposition.
+    """Projects a matrix of any rank onto the Stiefel manifold by a singular value decomposition.
 
     If the rank is not full, the rows are completed to orthonormal ones.
 
