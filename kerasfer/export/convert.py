@@ -1,8 +1,8 @@
-"""Converts a model, in a TensorFlow process of its own: `python -m kerasfer.export.convert FOLDER`.
+"""Converts a model in a separate TensorFlow process: `python -m kerasfer.export.convert FOLDER`.
 
 The folder contains the `kerasfer.export.job.Job`. The process writes `exported` (with the format's
-suffix), pictures.npy, the model's own predictions for them, reference.npy, and converted.json; or,
-if something is wrong, error.json.
+suffix), pictures.npy, the model's own predictions for them, reference.npy, and converted.json. If
+the conversion fails, it writes error.json instead.
 """
 
 import json
@@ -103,7 +103,7 @@ def _load(path):
 
 
 def _write_pictures(job, folder, model, class_names):
-    """Writes the pictures that the job names; returns which they are, and a note or `None`."""
+    """Writes the pictures of the job. Returns a description of them, and a note or `None`."""
     if not (job.run or job.pictures):
         return "the given pictures", None
     if not _takes_pictures(model):
@@ -127,7 +127,7 @@ def _takes_pictures(model):
 
 
 def _check_probabilities(values):
-    """Raises a `RunError` for logits, which would be exported under the name of probabilities."""
+    """Raises a `RunError` for logits, which would be exported as probabilities."""
     if not ((values >= 0).all() and (np.abs(values.sum(axis=-1) - 1) < 0.01).all()):
         raise RunError(
             "Expected a model that returns probabilities, which are not negative and have the sum "

@@ -1,4 +1,4 @@
-"""Exports a trained model: convert it, load the result with its runtime, compare, keep it."""
+"""Converts a trained model, compares the result with it in the real runtime, and stores it."""
 
 import contextlib
 import os
@@ -38,9 +38,9 @@ def export_run(
 ):
     """Exports the model of a run, and compares the export with it on the run's validation pictures.
 
-    If the dataset of the run is missing, other pictures are used: those of a folder, or as the last
-    resort drawn faces. For `"int8"`, drawn faces must be asked for, because their ranges may not
-    fit photographs.
+    If the dataset of the run is missing, other pictures are used: those of a folder, or drawn faces
+    if no folder is given. For `"int8"`, drawn faces must be requested explicitly, because their
+    ranges may not fit photographs.
 
     The export becomes `output_dir/<name>/<version>/`, a SavedModel as TF Serving expects it, or
     `output_dir/<name>/<name>.tflite` or `.onnx`, with `-<quantize>` after the name if it is
@@ -55,10 +55,10 @@ def export_run(
         output_dir: Folder of the exports.
         data_dir: Folder of the datasets. Defaults to `$KERASFER_DATA`, then `data`.
         pictures: A folder of face crops like those that the model was trained on, or `"drawn"` for
-            drawn faces. Of a folder with a subfolder per class, the accuracy is reported. For
-            `"int8"`, every second picture sets the ranges, and the others are compared.
+            drawn faces. If the folder has a subfolder per class, the accuracy is reported. For
+            `"int8"`, every second picture sets the ranges, and the comparison uses the others.
         opset: For ONNX: the version of the operator set, from 13 to 18. Defaults to 18. Older
-            runtimes need a lower one, for example ONNX Runtime 1.13 at most 17.
+            runtimes need a lower one: ONNX Runtime 1.13, for example, supports at most 17.
         allow_mismatch: Whether to keep an export that disagrees with the model.
 
     Returns:
@@ -111,7 +111,7 @@ def export(
         model: A built `keras.Model`, or the path of a `.keras` file.
         path: The folder of the versions of a SavedModel, or the `.tflite` or `.onnx` file.
         format, quantize, opset, allow_mismatch: As in `export_run`.
-        pictures: float32 `(n, ...)`, some hundred real inputs for the comparison.
+        pictures: float32 `(n, ...)`, several hundred real inputs for the comparison.
         representative: float32 `(n, ...)`, inputs from the training data for `"int8"`. Defaults to
             `pictures`.
         class_names: One string per class. Defaults to those of the model's `ClassProbabilities`,
@@ -191,7 +191,7 @@ def _find(run, pictures):
             "Python."
         )
     found = find_run(run)
-    # Folds are separate models. As versions of one name, a server would replace one by another.
+    # Folds are separate models. As versions of one name, a server would replace one with another.
     is_fold = RunFolder(folder.path.parent).exists and folder.path.name.startswith("fold_")
     name = found.recipe.name
     return found.model, f"{name}-{folder.path.name}" if is_fold else name
@@ -216,7 +216,7 @@ def _work_folder(job, path):
                 stack.enter_context(only_writer(work))
             yield Path(work)
     finally:
-        for parent in made:  # those that stayed empty
+        for parent in made:  # Only empty folders are removed.
             with contextlib.suppress(OSError):
                 parent.rmdir()
 
@@ -279,10 +279,10 @@ def _size(path):
 
 
 def _place(exported, path, report):
-    """Moves an export to its place in one step, with its report."""
+    """Moves an export to its final path in one step, with its report."""
     if report["format"] == "saved_model":
         write_json(exported / "assets.extra" / REPORT, report)
-        # A folder cannot be moved onto one with content, so two exports at once never collide.
+        # A folder cannot replace one with content, so simultaneous exports never collide.
         while True:
             taken = [int(entry.name) for entry in path.iterdir() if entry.name.isdecimal()]
             target = path / str(max([0, *taken]) + 1)

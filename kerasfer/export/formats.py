@@ -21,9 +21,11 @@ class Format:
         writer: `"module:function"` of the writer, imported only by the process that converts.
         suffix: Suffix of the file, or an empty string for a folder of versions.
         method: `method` of the spectral layers that the runtime supports, or `None` for any.
-        threads: Numbers of threads that latencies are measured with; `None` is the runtime's own.
+        threads: Numbers of threads that latencies are measured with; `None` for the runtime's
+            default.
         quantizations: Values of `quantize` that the writer supports.
-        opsets: Versions of ONNX's operator set that the writer supports, the default last.
+        opsets: Versions of ONNX's operator set that the writer supports. The last one is the
+            default.
     """
 
     writer: str

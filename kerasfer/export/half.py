@@ -1,12 +1,12 @@
-"""Predicts as a runtime does that computes in float16 or bfloat16, on any CPU.
+"""Emulates runtimes that compute in float16 or bfloat16, on any CPU.
 
-Runtimes choose half precision by themselves: OpenVINO takes bfloat16 on CPUs that have it, and the
-GPUs of phones take float16. Whether a model keeps its answers there is known before it is deployed
-by rounding the result of every operation.
+Some runtimes choose half precision automatically: OpenVINO uses bfloat16 on CPUs that support it,
+and the GPUs of phones use float16. Rounding the result of every operation shows before the
+deployment whether the answers of a model change there.
 """
 
 import numpy as np
-import tensorflow as tf  # for its graphs, which the converters read, too
+import tensorflow as tf  # for its graphs, which the converters read as well
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from kerasfer.errors import RunError

@@ -1,4 +1,4 @@
-"""What the exporting process asks of the converting one."""
+"""Defines the conversion that the exporting process requests from the converting process."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -80,7 +80,7 @@ def _rename(graph, old, new):
 
 
 def _name_batch(graph):
-    """Calls the batch axis `batch` instead of tf2onnx's `unk__` and a number."""
+    """Renames the batch axis from tf2onnx's `unk__` and a number to `batch`."""
     (source,) = graph.input
     old = source.type.tensor_type.shape.dim[0].dim_param
     for value in (source, *graph.value_info):

@@ -8,9 +8,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 BATCH = 20  # Pictures in one step of the calibration.
-SMALLEST = 256  # Weights. Smaller constants are not worth a conversion.
-# Operators that ONNX Runtime computes with integers. Between two convolutions, the others of a
-# backbone would convert to float32 and back.
+SMALLEST = 256  # Minimum number of weights. Smaller constants are not converted.
+# Operators that ONNX Runtime computes with integers. Between two convolutions, other operators
+# would require conversions to float32 and back.
 INTEGER_OPERATORS = ["Add", "AveragePool", "Clip", "Conv", "MaxPool", "Mul", "Relu"]
 
 
@@ -45,9 +45,9 @@ def store_float16(model):
 def quantize_int8(model, pictures):
     """Quantizes the convolutions of a model and the operations between them to 8 bits.
 
-    What follows the last convolution, such as covariances and their logarithm, stays in float32.
-    Weights have 7 bits and one scale per channel, because processors without VNNI would overflow
-    silently with 8 bits.
+    Operations after the last convolution, such as covariances and their logarithm, remain in
+    float32. Weights have 7 bits and one scale per channel, because processors without VNNI would
+    overflow silently with 8 bits.
 
     Args:
         model: An `onnx.ModelProto` with one input.

@@ -1,4 +1,4 @@
-"""Compares an exported model with the model that it was made from."""
+"""Compares an exported model with the original model."""
 
 import numpy as np
 
@@ -22,9 +22,10 @@ def compare(probabilities, reference, targets=None):
     Returns:
         A dict with `num_pictures`, `top1_agreement`, `clear_agreement`, where changes of near ties
         do not count, `max_probability_difference`, `mean_probability_difference`, `changed_lead`
-        and, with targets, `accuracy` of both models. `changed_lead` has the median and the maximum
-        of what the changed answers led by in the model's probabilities, or is `None`. The
-        `accuracy` includes the `change` from the model to the export and its 95 % `interval`.
+        and, with targets, `accuracy` of both models. `changed_lead` contains the median and the
+        maximum lead, in the model's probabilities, of the answers that changed, or is `None` if
+        none changed. The `accuracy` includes the `change` from the model to the export and its 95 %
+        `interval`.
 
     Raises:
         RunError: If probabilities are not finite or have the wrong shape.
@@ -97,10 +98,11 @@ def paired_interval(before, after):
 def find_mismatch(compared, quantize):
     """Describes how an export is worse than its model.
 
-    In float32, an export must compute the same. A quantized one may change near ties, and is
-    evaluated by its accuracy. If the interval of the change is all negative, accuracy is lost. If
-    it excludes a loss of 2 points, the export is good. If it is wider, or the true classes are
-    unknown, 99 % of the answers must be the same or were near ties.
+    A float32 export must compute the same probabilities. A quantized export may change near ties,
+    and is evaluated by its accuracy. If the interval of the change is entirely negative, the export
+    is less accurate. If the interval excludes a loss of 2 points, the export is accepted. If it is
+    wider, or the true classes are unknown, at least 99 % of the answers must be unchanged or
+    changes of near ties.
 
     Args:
         compared: The dict of `compare`.

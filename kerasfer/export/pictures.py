@@ -18,7 +18,7 @@ from kerasfer.runs.finding import find_run
 NUM_PICTURES = 1000  # for the comparison
 NUM_REPRESENTATIVE = 200  # for the ranges of activations
 NUM_DRAWN = 140
-DRAWN_SEED = 2015  # Other faces than those of the runs on the synthetic dataset.
+DRAWN_SEED = 2015  # Differs from the seeds of runs on the synthetic dataset.
 REMEDY = "Replace or remove the file."
 DRAWN_NOTE = (
     "Drawn faces show that the export computes what the model computes, but not how accurate it is "
@@ -31,11 +31,11 @@ class Gathered:
     """Holds pictures in the input size of a model.
 
     Args:
-        described: Which pictures they are.
+        described: A description of the pictures.
         pictures: float32 `(n, size, size, 3)` in [0, 255], for the comparison.
         representative: float32 `(n, size, size, 3)`, for the ranges of int8.
         targets: int `(n,)`, the classes of `pictures`, or `None` if they are unknown.
-        note: What the user must know about these pictures, or `None`.
+        note: A note for the user about these pictures, or `None`.
     """
 
     described: str
@@ -46,14 +46,14 @@ class Gathered:
 
 
 def gather(job, model, class_names):
-    """Gathers pictures of a folder, of a run's dataset, or drawn faces.
+    """Gathers the pictures of a folder or of a run's dataset, or draws faces.
 
-    Drawn faces are the last resort if the dataset of the run is missing. They are not used for
-    int8 unless the job asks for them, because their ranges may not fit photographs.
+    Faces are drawn if the dataset of the run is missing. They are not used for int8 unless the job
+    requests them, because their ranges may not fit photographs.
 
     Args:
         job: `kerasfer.export.job.Job`.
-        model: The `keras.Model`, whose input are square RGB pictures.
+        model: The `keras.Model`, whose inputs are square RGB pictures.
         class_names: The names of its classes.
 
     Returns:
@@ -102,7 +102,7 @@ def _read_run(job, model):
 
 
 def balanced(samples, most, seed=0):
-    """Keeps at most `most` samples, equally many of each class as far as there are enough.
+    """Keeps at most `most` samples, with equal numbers for all classes if possible.
 
     A rare expression may have the largest activations, which set the ranges of int8.
 

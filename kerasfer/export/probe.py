@@ -1,7 +1,7 @@
 """Loads an exported model with its own runtime, and predicts and times pictures with it.
 
-This script runs in a process of its own, `python -P probe.py FOLDER`, which imports neither Keras
-nor kerasfer. A model that works here works without them, and a crash of the runtime stays isolated.
+This script runs in a separate process, `python -P probe.py FOLDER`, which imports neither Keras nor
+kerasfer. A model that works here works without them, and a crash of the runtime stays isolated.
 
 The folder contains probe_job.json (`format`, `path`, `threads`: a list, `seconds`: how long to
 measure a latency) and pictures.npy, and for a SavedModel also pictures as files. The script writes
@@ -68,7 +68,7 @@ def _latency(predict, pictures, seconds):
 
 
 def _resident_bytes():
-    """Returns the memory of this process, or `None` where the system does not tell it."""
+    """Returns the memory of this process, or `None` if the system does not report it."""
     try:
         pages = Path("/proc/self/statm").read_text().split()[1]
     except OSError:  # Not Linux.
@@ -120,11 +120,11 @@ def _load_onnx(path, threads):
 
 
 def _prepare_saved_model(path):
-    # TensorFlow imports Keras if it is installed. Without it the SavedModel must work as well.
+    # TensorFlow imports Keras if it is installed, but a SavedModel must work without it.
     sys.modules.update(dict.fromkeys(BLOCKED))
     import tensorflow as tf
 
-    tf.constant(0)  # Initializes TensorFlow, which does not belong to the loading of a model.
+    tf.constant(0)  # Initializes TensorFlow, so that this time is not part of the loading time.
     return {"tensorflow": tf.__version__}
 
 
@@ -152,7 +152,7 @@ def _predict_files(signatures, folder):
         np.save(folder / "bytes.npy", answered["probabilities"].numpy())
 
 
-# How the runtime of each format is imported, and how it loads a file.
+# The functions that import the runtime of each format and load a file with it.
 RUNTIMES = {
     "saved_model": (_prepare_saved_model, _load_saved_model),
     "tflite": (_prepare_tflite, _load_tflite),

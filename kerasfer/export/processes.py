@@ -1,7 +1,7 @@
-"""Runs the conversion and the runtime's probe, each in a process of its own.
+"""Runs the conversion and the runtime's probe, each in a separate process.
 
 Keras exports on TensorFlow only, whatever backend trained the model, and converters and runtimes
-may crash. A process of its own also shows that a runtime needs neither Keras nor kerasfer.
+may crash. A separate process also verifies that a runtime needs neither Keras nor kerasfer.
 """
 
 import os
@@ -17,7 +17,7 @@ from kerasfer.export import child, probe
 from kerasfer.export.formats import FORMATS
 from kerasfer.files import read_json, write_json
 
-SECONDS = 5  # at most, to measure a latency
+SECONDS = 5  # maximum time to measure a latency
 
 
 def convert(job, work):
@@ -25,7 +25,7 @@ def convert(job, work):
 
     Args:
         job: `kerasfer.export.job.Job`.
-        work: Folder that receives what `kerasfer.export.convert` writes.
+        work: Folder that receives the output of `kerasfer.export.convert`.
 
     Returns:
         The dict of `converted.json`.

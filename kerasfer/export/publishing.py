@@ -1,4 +1,4 @@
-"""Turns a run into a pretrained model: a compact file, what was measured, and a model card."""
+"""Turns a run into a pretrained model: a compact file, its measurements and a model card."""
 
 import tempfile
 from dataclasses import replace
@@ -25,7 +25,7 @@ from kerasfer.runs.finding import find_run
 from kerasfer.train.transfer import copy_weights
 
 EXPORTS = (("tflite", "none"), ("tflite", "float16"), ("tflite", "int8"), ("onnx", "none"))
-NUM_COMPARED = 300  # pictures, with which exports are compared
+NUM_COMPARED = 300  # pictures on which exports are compared
 
 
 def publish(run, name, *, data_dir=None, output_dir=WEIGHTS):

@@ -24,8 +24,8 @@ def write_saved_model(model, path, metadata, quantize="none", representative=Non
 
     Args:
         model: A float32 `keras.Model`.
-        path: The folder to make.
-        metadata: JSON-able dict, kept as `assets.extra/kerasfer.json`.
+        path: The folder to create.
+        metadata: JSON-serializable dict, stored as `assets.extra/kerasfer.json`.
         quantize, representative: Unused, since only TFLite supports quantization.
 
     Returns:
@@ -47,7 +47,7 @@ def write_saved_model(model, path, metadata, quantize="none", representative=Non
             return _answers(model(pictures, training=False), names, valid)
 
         signatures = {"serving_default": (serve, ANY_SIZE), "serving_bytes": (serve_bytes, FILES)}
-    # Not through Keras' ExportArchive, which stores every variable twice.
+    # Keras' ExportArchive is not used, since it stores every variable twice.
     module = tf.Module()
     module.variables_of_model = [variable.value for variable in model.variables]
     module.functions = {

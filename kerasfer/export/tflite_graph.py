@@ -1,4 +1,4 @@
-"""Rewrites the graph of a TFLite file where phones' runtimes are narrower than the converter.
+"""Rewrites the graph of a TFLite file where runtimes on phones support less than the converter.
 
 The converter optimizes across operations, so the changes are made to the finished file.
 """
@@ -15,15 +15,15 @@ OUTPUT = "probabilities"
 OPERATIONS = schema.BuiltinOperator
 FLOAT32, INT32, INT64 = (getattr(schema.TensorType, name) for name in ("FLOAT32", "INT32", "INT64"))
 TYPES = {"float32": FLOAT32, "int32": INT32}
-STEEP = 2.0**14  # its square makes SIGN of all but the smallest numbers, and fits into float16
+STEEP = 2.0**14  # fits into float16; two such factors turn all but tiny numbers into their SIGN
 
 
 def adapt(content, metadata):
     """Rewrites a TFLite file so that GPU delegates accept it and its batch can be resized.
 
-    - No operation reads a computed tensor twice. LiteRT's GPU accelerator ends the process there.
-    - The transpositions that the converter merged into BATCH_MATMUL are operations again, since the
-      GPU accelerator ignores the flags (LiteRT issue 8913).
+    - No operation reads a computed tensor twice, since LiteRT's GPU accelerator would abort.
+    - The transpositions that the converter merged into BATCH_MATMUL become separate operations
+      again, since the GPU accelerator ignores the flags (LiteRT issue 8913).
     - A constant is the second factor of a product, the only place where the GPU supports it.
     - Constant indices of GATHER are int32.
     - SIGN, which TFLite has had since 2.12, is two clipped products. Numbers below 4e-9 are not ±1.
@@ -161,7 +161,7 @@ class _Rewriting:
         if len(shape) and -1 not in shape:
             shape[0] = -1
             operator.inputs[1] = self._constant("shape", shape)
-            operator.builtinOptions = None  # the same shape for the runtimes before TFLite 1.0
+            operator.builtinOptions = None  # the shape for runtimes before TFLite 1.0
             operator.builtinOptionsType = schema.BuiltinOptions.NONE
 
     def _as_int32(self, index):
@@ -170,7 +170,7 @@ class _Rewriting:
             return self._constant(self._name(index), values)
         return index
 
-    # parts of a file
+    # Helpers that read and create parts of the file.
 
     def _add(self, code, inputs, result):
         operator = schema.OperatorT()
@@ -223,7 +223,7 @@ class _Rewriting:
 
 
 def code_of(model, operator):
-    """Returns the entry of the schema's `BuiltinOperator` that an operator has."""
+    """Returns the code of an operator, an entry of the schema's `BuiltinOperator`."""
     code = model.operatorCodes[operator.opcodeIndex]
     # Codes below 127 are in the older field, which all versions of the schema have.
     return max(code.builtinCode, code.deprecatedBuiltinCode)

@@ -1,5 +1,6 @@
-"""Everything about a run folder: its files, its lock, and what is written into it.
+"""Run folders: their files, locks and contents.
 
-`folder` names the files, `opening` decides who may train, `checkpoints` holds what is needed to
-resume, and `finding` turns what a user names into a model and its recipe.
+`folder` defines the names of the files, `opening` checks and locks a folder for a training,
+`checkpoints` saves and restores the state of a training, and `finding` locates the model and the
+recipe of a run.
 """

@@ -1,7 +1,8 @@
 """Writes and loads checkpoints, each a file with the weights, the optimizer and the history.
 
 A checkpoint is written atomically, and the two newest are kept, so at least one of them is complete
-if the program is killed. Files that were written after it are written again with the same content.
+if the program is killed. Files that are newer than the checkpoint are written again with the same
+content.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from kerasfer.errors import RunError
 from kerasfer.files import read_json, replace_file
 
 KEPT = 2
-# What `zipfile` and NumPy raise for damaged archives.
+# Errors that `zipfile` and NumPy raise for damaged archives.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,

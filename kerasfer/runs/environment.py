@@ -67,7 +67,7 @@ def continued(before, now, extended=None):
     Args:
         before: The dict of `environment.json` of the earlier part.
         now: The same of this process.
-        extended: What is recorded of a training that is now longer than planned, or None.
+        extended: A record of an extension of the training beyond the original plan, or None.
 
     Returns:
         `now` with the time at which the run began, and with all of its extensions.
@@ -131,7 +131,7 @@ def emulates_half_precision(cpu_facts="/proc/cpuinfo"):
 
 
 def _describe_cpu():
-    """Names the CPU's cores that this process may use, which `taskset` can reduce."""
+    """Describes the cores that this process may use, which `taskset` can reduce."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows.

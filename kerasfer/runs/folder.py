@@ -11,8 +11,8 @@ from kerasfer.runs.history import read_history
 class RunFolder:
     """Holds the paths of the files of a run, and reads some of them.
 
-    Nothing is created: `kerasfer.runs.opening.open_run` does that. A run of several folds has one
-    run folder for each of them below its own.
+    Nothing is created: `kerasfer.runs.opening.open_run` does that. The folder of a run with several
+    folds contains one run folder for each fold.
 
     Args:
         path: The folder.
@@ -27,9 +27,9 @@ class RunFolder:
         predictions: `predictions.csv`, the probabilities of each test picture.
         confusion_matrix, curves, heat_maps: The figures.
         report: `report.html`.
-        gradient_norms: `gradient_norm.csv`, where the recipe asks for it.
+        gradient_norms: `gradient_norm.csv`, if the recipe requests it.
         logs: The folder of TensorBoard's logs.
-        checkpoint: The folder of what is needed to resume, while the run is not finished.
+        checkpoint: The folder of the checkpoints, which exists until the run is finished.
         last_epoch: `last_epoch.npz`, the last checkpoint of a finished run, from which it can be
             trained further.
 

@@ -23,7 +23,7 @@ def write_history(path, rows):
 
 
 def read_history(path):
-    """Reads a file of `write_history`.
+    """Reads a file that `write_history` has written.
 
     Args:
         path: The CSV file.

@@ -17,15 +17,15 @@ def check_run(run, recipe, resume):
     Args:
         run: `RunFolder`.
         recipe: `kerasfer.recipe.Recipe`.
-        resume: Whether an interrupted run is to be resumed, and a finished one kept or trained
+        resume: Whether to resume an interrupted run, and to keep a finished run or train it
             further.
 
     Returns:
-        Both values of each key that makes the training longer than the recipe of the run does, such
-        as `{"train.epochs": (30, 60)}`. Empty for a new run.
+        The old and the new value of each key that extends the training of the run, such as
+        `{"train.epochs": (30, 60)}`. Empty for a new run.
 
     Raises:
-        RunError: If it does.
+        RunError: If the training would overwrite work or mix two runs.
     """
     if is_new(run):
         return {}

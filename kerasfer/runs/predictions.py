@@ -50,7 +50,7 @@ def write_predictions(path, ids, targets, probabilities, class_names):
 
 
 def read_predictions(path):
-    """Reads a file of `write_predictions`.
+    """Reads a file that `write_predictions` has written.
 
     Returns:
         `Predictions`.

@@ -1,4 +1,4 @@
-"""Starts a local Ray or joins a Ray cluster, and checks that it can do the work."""
+"""Starts Ray on this machine or joins a Ray cluster, and checks its resources."""
 
 import contextlib
 import logging
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from kerasfer.errors import RunError
 
-ANSWER_SECONDS = 10  # For a cluster to accept a connection.
-VISIBLE_SECONDS = 20  # For all machines of a cluster to look for files.
+ANSWER_SECONDS = 10  # Time limit for a cluster to accept a connection.
+VISIBLE_SECONDS = 20  # Time limit for all machines of a cluster to look for files.
 # The variables of a process that its workers need too, on every machine.
 _PASSED_ON = ("KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL", "XLA_FLAGS")
 
-# Without usage reports over the network, and without Ray's messages about its own working.
+# Disables Ray's usage reports over the network and its warning about accelerators.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -91,7 +91,7 @@ def check_visible(paths, folder=None):
         folder: A folder in which all of them must see a file that this process writes, or `None`.
 
     Raises:
-        RunError: If a machine does not, or does not answer.
+        RunError: If a machine does not see them, or does not answer.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -99,7 +99,8 @@ def check_visible(paths, folder=None):
     paths = [os.path.abspath(path) for path in paths]
     with contextlib.ExitStack() as stack:
         if folder is not None:
-            # The name alone is not enough: each machine may have a folder of its own there.
+            # The path alone is not sufficient, since each machine may have a different folder
+            # there.
             marker = stack.enter_context(
                 tempfile.NamedTemporaryFile(dir=folder, prefix=".partial.visible.")
             )
@@ -152,7 +153,7 @@ def _check_cores(needed, place, found):
 
 
 def _check_answers(address):
-    """Checks in a few seconds that a gRPC server answers, for which Ray waits for minutes."""
+    """Checks within seconds that a gRPC server answers. Ray would wait for minutes."""
     if os.environ.get("RAY_USE_TLS", "0") != "0":
         return
     import grpc

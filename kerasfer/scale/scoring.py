@@ -18,14 +18,14 @@ from kerasfer.scale.cluster import (
     last_line,
 )
 
-PART = 256  # Pictures of a task and of a Parquet file. A killed worker repeats at most so many.
+PART = 256  # Pictures per task and Parquet file. At most this many are repeated after a failure.
 # Pictures, their faces, pictures without a face, and pictures that cannot be read.
 COUNTED = ("pictures", "faces", "empty", "errors")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What determines the answers, besides the pictures.
+    """Holds the settings that determine the answers for given pictures.
 
     Args:
         model: The path of the model.
@@ -52,7 +52,7 @@ def score(run, pictures, folder, *, workers=1, faces="mtcnn", margin=0.0, addres
         run: A model, as for `kerasfer.predict.Predictor`.
         pictures: Sequence of picture files, folders, patterns and lists, as for `list_inputs`.
         folder: The folder of the Parquet files. All workers must see it.
-        workers: The number of processes. Each has a core, and a copy of the model.
+        workers: The number of processes. Each uses one core and a copy of the model.
         faces: As for `kerasfer.predict.Predictor`.
         margin: As for `kerasfer.predict.Predictor`.
         address: The address of a Ray cluster; `None` to start Ray on this machine.
@@ -132,7 +132,7 @@ def list_inputs(names):
 
 
 def _describe(run, faces, margin):
-    """Returns the `Job`. A damaged model or a missing detector shows before Ray starts."""
+    """Returns the `Job`. A damaged model or a missing detector is detected before Ray starts."""
     from kerasfer.predict import Predictor
 
     predictor = Predictor(run, faces=faces, margin=margin)
@@ -172,7 +172,7 @@ def _run(job, paths, folder, workers):
 
 
 class _Scorer:
-    """A worker: classifies the pictures of a part and writes their answers."""
+    """Classifies the pictures of a part in a worker and writes their answers."""
 
     def __init__(self, job, folder):
         self.job = job
@@ -182,7 +182,7 @@ class _Scorer:
     def __call__(self, part):
         try:
             counts = self.answer([os.fsdecode(path) for path in part["path"]])
-        except KerasferError as error:  # Ray Data would replace it by an error of its own.
+        except KerasferError as error:  # Ray Data would replace it with its own error.
             counts = {**dict.fromkeys(COUNTED, 0), "failure": str(error)}
         return {name: [value] for name, value in counts.items()}
 

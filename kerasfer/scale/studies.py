@@ -1,4 +1,4 @@
-"""Trains the missing runs of tables at the same time, each in a process of its own."""
+"""Trains the missing runs of tables at the same time, each in a separate process."""
 
 import os
 import time
@@ -16,13 +16,14 @@ ATTEMPTS = 3  # A run whose process is killed continues from its last checkpoint
 
 @dataclass(frozen=True)
 class Resources:
-    """What the runs of a study share.
+    """Holds the resources that the runs of a study share.
 
     Args:
         workers: The number of runs at the same time.
-        cpus_per_run: The cores of each; `None` for the cores of this machine divided by `workers`,
-            or one on a cluster.
-        gpus_per_run: The GPUs of each; `None` for all GPUs divided by `workers`, but at most one.
+        cpus_per_run: The cores of each run; `None` for the cores of this machine divided by
+            `workers`, or one on a cluster.
+        gpus_per_run: The GPUs of each run; `None` for all GPUs divided by `workers`, but at most
+            one.
         address: The address of a Ray cluster; `None` to start Ray on this machine.
     """
 
@@ -83,7 +84,7 @@ def run_in_parallel(tables, resources, *, data_dir=None, output_dir="runs", hour
 
 
 def _submit(task, job, places):
-    # The classes of a recipe's sections are made at run time, so that it is passed as plain values.
+    # The classes of a recipe's sections are created at run time, so it is passed as plain values.
     return task.remote(job.recipe.model_dump(exclude_none=True), job.lists, **places)
 
 

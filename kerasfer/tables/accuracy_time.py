@@ -1,4 +1,4 @@
-"""The accuracy of the rows of a table against the time of their training."""
+"""Shows the accuracy of the rows of a table against their training time."""
 
 from itertools import accumulate, cycle
 from typing import NamedTuple
@@ -38,8 +38,7 @@ def list_trainings(shown):
         shown: Dict from the name of a row to its `kerasfer.tables.filling.Filled`.
 
     Returns:
-        A `Training` for each run, except for runs of several folds, which have no history of their
-        own.
+        A `Training` for each run, except for runs of several folds, which have no common history.
     """
     return [
         Training(

@@ -2,8 +2,8 @@
 
     recipe of the table → of the column, then the row → their changes → `--set` → recipe of a cell
 
-Cells with the same recipe share one run, within a table and between tables. Nothing here imports
-Keras.
+Cells with the same recipe share one run, within a table and between tables. This module does not
+import Keras.
 """
 
 import json
@@ -137,7 +137,7 @@ class Cell:
     Args:
         row, column: Its names.
         paper: The published value, in the unit of the table, or None.
-        quoted: Why it is only quoted, or None if it can be trained.
+        quoted: The reason why it is only quoted, or None if it can be trained.
         recipes: The `kerasfer.recipe.schema.Recipe`s that fill it, one for each seed. The name of a
             recipe is that of its run folder. Empty for a quoted cell.
         metric: A key of `metrics.json`, or of its `per_class`.
@@ -168,7 +168,7 @@ class Table:
         path: The file.
         file: `TableFile`, its content.
         cells: List of `Cell`, row by row.
-        overrides: What `--set` changed in addition, `{"train.epochs": 2}`.
+        overrides: The additional changes by `--set`, such as `{"train.epochs": 2}`.
     """
 
     path: Path
@@ -183,7 +183,7 @@ def load_table(path, overrides=()):
     Args:
         path: The YAML file.
         overrides: Strings `"key.path=value"`, for the recipes of all cells. The names of such runs
-            contain the changes, so that a shortened run is never taken for the published one.
+            contain the changes, so that a shortened run is never mistaken for the published one.
 
     Returns:
         `Table`.
@@ -247,7 +247,7 @@ def _check_runs(path, cells):
 
 
 def _with_seeds(recipe, seeds):
-    """Yields a recipe for each seed. That of the recipe's own seed keeps its name."""
+    """Yields a recipe for each seed. The recipe with the original seed keeps its name."""
     for seed in seeds or [recipe.train.seed]:
         if seed == recipe.train.seed:
             yield recipe
@@ -257,7 +257,7 @@ def _with_seeds(recipe, seeds):
 
 
 def _cell_recipe(path, file, row_name, column_name, overrides, where):
-    """Returns the recipe of a cell, named like its run, and what `--set` changed in it."""
+    """Returns the recipe of a cell, with the name of its run, and the changes by `--set`."""
     row, column = file.rows[row_name], file.columns[column_name]
     named = row.recipe or column.recipe or file.recipe
     if named is None:
@@ -290,7 +290,7 @@ def _cell_recipe(path, file, row_name, column_name, overrides, where):
 
 
 def _whole_model(model):
-    """Returns the changes that replace a model by another one, without keeping any key of it."""
+    """Returns the changes that replace a model with another one and keep none of its keys."""
     if model is None:
         return []
     forgotten = sorted(MODEL.known_keys() - {"name", *model})

@@ -26,16 +26,16 @@ class Comparison(NamedTuple):
 def compare_rows(table, filled):
     """Compares each row of a table with the row that its `against` names.
 
-    Runs with the same seed are compared, so seeds that only one of the rows has do not count, and
-    neither do seeds whose test pictures are others than those of the first seed.
+    Runs with the same seed are compared. Seeds that only one of the rows has are ignored, and so
+    are seeds whose test pictures differ from those of the first seed.
 
     Args:
         table: `kerasfer.tables.cells.Table`.
         filled: The cells of `kerasfer.tables.fill_table`.
 
     Returns:
-        A `Comparison` for each cell of an accuracy whose row has an `against`, as far as both rows
-        have runs whose outcomes for the same pictures are known.
+        A `Comparison` for each accuracy whose row has an `against`, if both rows have runs with
+        known outcomes for the same pictures.
 
     Raises:
         RunError: If the predictions of a run are damaged.

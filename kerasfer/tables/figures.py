@@ -64,7 +64,7 @@ def _draw_confusions(shown, path, title):
 
 
 def _draw_losses(shown, path, title):
-    # A run of several folds has no history of its own, only its folds have.
+    # Of a run with several folds, only the folds have a history.
     shown = {name: entry for name, entry in shown.items() if entry.result.history}
     if not shown:
         return []
@@ -75,7 +75,7 @@ def _draw_panels(shown, draw, path, title, side=4.6):
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)
     with style(INK):
-        size = (side * columns, 1.15 * side * lines)  # With room for the titles.
+        size = (side * columns, 1.15 * side * lines)  # Includes space for the titles.
         drawing = Drawing(figsize=size, layout="constrained")
         panels = drawing.subplots(lines, columns, squeeze=False).ravel()
         for axes, (name, entry) in zip(panels, shown.items(), strict=False):
@@ -90,7 +90,7 @@ def _draw_panels(shown, draw, path, title, side=4.6):
 
 def _draw_gradient_norms(shown, path, title):
     """Draws a smoothed curve for each run."""
-    from kerasfer.train.gradient_norms import read_gradient_norms  # It imports Keras.
+    from kerasfer.train.gradient_norms import read_gradient_norms  # Imports Keras.
 
     curves = {}
     for name, entry in shown.items():
@@ -103,7 +103,7 @@ def _draw_gradient_norms(shown, path, title):
     with style(INK):
         drawing = Drawing(figsize=(8, 4.6), layout="constrained")
         axes = drawing.add_subplot()
-        # From light to dark in the order of the rows, which the figure is about.
+        # The colors range from light to dark in the order of the rows.
         for name, color in zip(curves, _shades(len(curves)), strict=True):
             norms = curves[name]
             width = max(1, round(SMOOTHED * len(norms)))

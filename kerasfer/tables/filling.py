@@ -13,7 +13,7 @@ from kerasfer.tables.results import Result, read_run, read_summary
 
 @dataclass(frozen=True)
 class Value:
-    """What was measured for a cell, as fractions in [0, 1].
+    """Holds the measurements of a cell, as fractions in [0, 1].
 
     Args:
         value: The score. For several seeds it is their mean.
@@ -23,8 +23,8 @@ class Value:
             single run.
         num_samples: The number of pictures.
         macro_recall: The macro recall of the same pictures.
-        protocol: How training and test were separated.
-        leaking: Whether near-identical pictures were trained on.
+        protocol: How the training and test data were separated.
+        leaking: Whether near-identical pictures are in the training data.
         without_duplicates: The accuracy without the test pictures that are in the training set, if
             there are any; None for several seeds.
         num_seeds: The number of seeds.
@@ -49,7 +49,7 @@ class Filled:
         cell: `kerasfer.tables.cells.Cell`.
         results: The `Result`s that were found, one for each seed that is finished.
         value: The `Value`, or None.
-        problem: Why an existing run does not fill the cell, in one line, or None.
+        problem: The reason why an existing run does not fill the cell, in one line, or None.
     """
 
     cell: Cell
@@ -88,15 +88,16 @@ def list_tables(path):
 def fill_table(table, *, output_dir="runs", results_dir=None, problems=None):
     """Finds the results for each cell of a table.
 
-    A run folder is preferred to a recorded summary. A run with a recipe that differs from that of
-    the cell does not fill it, which the cell reports.
+    A run folder is preferred to a recorded summary. A run is not used if its recipe differs from
+    that of the cell, and the cell reports the differences.
 
     Args:
         table: `kerasfer.tables.cells.Table`.
         output_dir: The folder of the runs.
         results_dir: The folder of the recorded summaries; None for `results` next to the folder of
             the table.
-        problems: Why runs failed, `{one line: names of the runs}`, as `run_missing` returns it.
+        problems: The reasons why runs failed, `{one line: names of the runs}`, as `run_missing`
+            returns it.
 
     Returns:
         A `Filled` for each cell.
@@ -132,7 +133,7 @@ def _fill(cell, found):
 
 
 def _explain(filled, failed):
-    """Adds to an empty cell why its run failed."""
+    """Adds the reason why its run failed to an empty cell."""
     names = [recipe.name for recipe in filled.cell.recipes if recipe.name in failed]
     if filled.value or filled.problem or not names:
         return filled
@@ -158,7 +159,7 @@ def _combine(values):
 
 
 def _find_result(recipe, output_dir, results_dir):
-    """Returns the `Result` of a recipe or None, and why an existing run is not its result."""
+    """Returns the `Result` of a recipe or None, and the reason why an existing run is not used."""
     problem = None
     folder, summary = output_dir / recipe.name, results_dir / f"{recipe.name}.json"
     for result, path in ((read_run(folder), folder), (read_summary(summary), summary)):
@@ -175,7 +176,7 @@ def _find_result(recipe, output_dir, results_dir):
 
 
 def other_recipe(path, changed):
-    """Says in one line that a run belongs to another recipe."""
+    """Describes in one line how the recipe of an existing run differs."""
     shown = ", ".join(
         f"{key} is {show(there)} there and {show(here)} here"
         for key, (here, there) in list(changed.items())[:3]

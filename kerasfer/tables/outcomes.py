@@ -1,4 +1,4 @@
-"""Which test pictures a run classifies correctly, in a form that is small enough to be recorded."""
+"""Records compactly which test pictures a run classifies correctly."""
 
 import base64
 import binascii
@@ -53,7 +53,7 @@ def pack(outcomes):
 
 
 def unpack(values):
-    """Turns the dict of `pack` into `Outcomes` again.
+    """Restores the `Outcomes` from the dict of `pack`.
 
     Raises:
         RunError: If it is damaged.

@@ -1,7 +1,7 @@
-"""The results of a finished run: read from its folder, or from a small summary that is kept.
+"""Reads the results of a finished run from its folder, or from a small summary.
 
-Run folders are large and stay where they were made. A summary, `results/<run>.json`, is a few
-kilobytes of numbers and may be committed, so that a page of results can be written again.
+Run folders are large and are not shared. A summary, `results/<run>.json`, contains a few kilobytes
+of numbers and can be committed, so that a page of results can be generated again.
 """
 
 import math
@@ -16,7 +16,7 @@ from kerasfer.recipe.schema import Recipe
 from kerasfer.runs.folder import RunFolder
 from kerasfer.tables.outcomes import pack, read_outcomes, unpack
 
-# What a reader of a result needs to know of environment.json, without details of the machine.
+# The entries of environment.json that a summary keeps, without details of the machine.
 _KEPT = (
     "kerasfer",
     "keras",
@@ -30,7 +30,7 @@ _KEPT = (
 )
 
 
-ALL = "all"  # The name that stands for all test pictures where others are those of lists.
+ALL = "all"  # The name of all test pictures, in place of the name of a list.
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Result:
         folder: The run folder, or None if only the summary is available.
         predictions: The paths of the predictions for the test pictures, by the name of the list, or
             `"all"`. Empty if only the summary is available.
-        recorded: The outcomes for the same pictures as a summary has them. Empty for a run folder.
+        recorded: The outcomes for the same pictures in a summary. Empty for a run folder.
     """
 
     name: str
@@ -114,7 +114,7 @@ def read_run(folder):
 
 
 def read_summary(path):
-    """Reads what `write_summary` wrote, or returns None if there is no such file.
+    """Reads a file of `write_summary`, or returns None if it does not exist.
 
     Raises:
         RunError: If the file is damaged.

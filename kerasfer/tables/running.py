@@ -1,4 +1,4 @@
-"""Trains and evaluates the runs that a table lacks."""
+"""Trains and evaluates the missing runs of a table."""
 
 import time
 from dataclasses import dataclass
@@ -42,14 +42,14 @@ def run_missing(table, *, data_dir=None, output_dir="runs", hours=None, tell=pri
         table: `kerasfer.tables.cells.Table`.
         data_dir: The folder of the datasets; None for `$KERASFER_DATA`, else `data`.
         output_dir: The folder of the runs.
-        hours: The time budget. No run begins after so many hours; one that has begun is finished.
-            None for no limit.
+        hours: The time budget. No run begins after this number of hours, but a run that has begun
+            is finished. None for no limit.
         tell: Called with a line of text about the progress.
 
     Returns:
         The problems, `{one line: names of the runs}`. Empty if all went well.
     """
-    import keras  # Takes seconds, which a table without missing runs should not cost.
+    import keras  # Takes seconds, so it is only imported for training.
 
     output_dir, problems, started = Path(output_dir), {}, time.monotonic()
     jobs = missing_jobs(table, output_dir)
@@ -92,7 +92,7 @@ def missing_jobs(table, output_dir):
 
 
 def _estimate(elapsed, done, total):
-    """Says how long the remaining runs take if they take as long as those before."""
+    """Estimates the time of the remaining runs from that of the finished ones."""
     return f", about {duration(elapsed / done * (total - done))} left" if done else ""
 
 
@@ -104,7 +104,7 @@ def _is_missing(job, output_dir):
 
 
 def complete(recipe, lists, *, data_dir=None, output_dir="runs"):
-    """Trains a run as far as it is not finished, and evaluates it on lists of test pictures.
+    """Trains a run unless it is finished, and evaluates it on lists of test pictures.
 
     Args:
         recipe: The `Recipe` of the run.
@@ -124,7 +124,7 @@ def complete(recipe, lists, *, data_dir=None, output_dir="runs"):
         changed = differences(recipe, before)
         if changed:
             raise RunError(other_recipe(run.path, changed))
-        # What changes no result may have changed since. The run is continued as it began.
+        # Settings that do not affect results may differ. The run continues with its original ones.
         recipe = before.model_copy(update={"name": recipe.name})
     if not run.is_finished:
         train(recipe, data_dir=data_dir, output_dir=output_dir, resume=True)

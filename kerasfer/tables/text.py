@@ -185,7 +185,7 @@ def _is_incomplete(entry):
 
 
 def _describe(result):
-    """Describes a run in a line, as far as it is known."""
+    """Describes a run in one line, with the facts that are known."""
     facts, history = result.environment, result.history
     parts = [f"`{result.name}`"]
     if facts.get("num_parameters"):

@@ -171,7 +171,7 @@ def _load_predictor(run, detection):
 
 
 def _summarize(footage, follow, recording, num_known, passed):
-    """Returns what was measured.
+    """Returns the measurements.
 
     Args:
         footage: The video or the camera.
@@ -203,7 +203,7 @@ def _summarize(footage, follow, recording, num_known, passed):
 
 def _choose_folder(folder, footage):
     if folder is None:
-        # Each recording of a camera gets a folder of its own.
+        # Each recording of a camera gets a separate folder.
         name = f"{footage.name} {time.strftime('%Y-%m-%d %H-%M-%S')}"
         name = name if footage.live else Path(footage.name).stem
         folder = Path("videos") / (re.sub(r"[^\w.-]+", "_", name).strip("_.") or "video")

@@ -40,7 +40,7 @@ class Detection:
     """Configures how faces are detected and cropped.
 
     `faces`, `min_face` and `margin` have no effect if `watch` receives a
-    `kerasfer.predict.Predictor`, which has a detector and a margin of its own.
+    `kerasfer.predict.Predictor`, which has its own detector and margin.
 
     Args:
         faces: As in `kerasfer.predict.Predictor`. `"yunet"` is the fastest detector. `"none"` uses
