@@ -216,7 +216,9 @@ def test_the_rest_client(signatures, files, rest_server):
     check(client.ask_rest(files, MODEL, rest_server), signatures[1])
 
 
-def test_the_client_s_command_line(signatures, files, rest_server, tmp_path, monkeypatch, capsys):
+def test_the_command_line_of_the_client(
+    signatures, files, rest_server, tmp_path, monkeypatch, capsys
+):
     paths = [tmp_path / f"{index}.png" for index in range(len(files))]
     for path, file in zip(paths, files, strict=True):
         path.write_bytes(file)
@@ -260,7 +262,7 @@ def test_other_answers_give_one_line(files, rest_server, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("module", ["grpc", "google.protobuf"])
-def test_without_grpc_the_packages_are_named(module, files, tmp_path, monkeypatch, capsys):
+def test_missing_grpc_packages_are_named(module, files, tmp_path, monkeypatch, capsys):
     (tmp_path / "face.png").write_bytes(files[0])
     monkeypatch.setattr(sys, "argv", ["client.py", str(tmp_path / "face.png")])
     monkeypatch.setitem(sys.modules, module, None)
@@ -283,7 +285,7 @@ def test_the_curl_script(signatures, files, rest_server, tmp_path):
 # configuration
 
 
-def test_the_model_config_is_tf_serving_s():
+def test_the_model_config_is_valid_for_tf_serving():
     from google.protobuf import text_format
 
     module = "tensorflow_serving.config.model_server_config_pb2"

@@ -203,7 +203,7 @@ def test_exports_at_the_same_time_get_their_own_versions(run, tmp_path, quick):
     assert len(contents) == 16 and not hidden(tmp_path)
 
 
-def test_a_file_that_appears_meanwhile_is_kept(run, tmp_path, quick, monkeypatch):
+def test_a_file_that_appears_during_the_export_is_kept(run, tmp_path, quick, monkeypatch):
     target = tmp_path / "faces" / "faces.tflite"
 
     def measure(*arguments):
@@ -235,7 +235,7 @@ def test_wrong_arguments(run, tmp_path, quick):
         export("model.keras", tmp_path / "model.onnx", "onnx", pictures=[])
 
 
-def test_what_is_no_run(run, tmp_path):
+def test_paths_that_are_not_runs(run, tmp_path):
     with pytest.raises(RunError, match="Received: .*nothing, which does not exist"):
         export_run(tmp_path / "nothing", "onnx")
     lonely = tmp_path / "lonely.keras"

@@ -50,7 +50,7 @@ def test_rebuild_changes_precision_and_method_at_any_depth():
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_rebuild_says_the_same_and_leaves_unknown_layers():
+def test_rebuild_keeps_predictions_and_unknown_layers():
     @keras.saving.register_keras_serializable(package="someone")
     class Method(layers.Layer):
         def __init__(self, method="eigh", **kwargs):
@@ -269,7 +269,7 @@ def test_smaller_weights(tmp_path):
         np.testing.assert_allclose(load_runtime(path)(images), expected, atol=0.05)
 
 
-def test_an_eigendecomposition_in_onnx_is_found_out(tmp_path):
+def test_an_eigendecomposition_in_onnx_is_detected(tmp_path):
     inputs = keras.Input((4, 4))
     x = layers.Dense(3)(Vech()(LogEig(1e-4)(BiMap(4)(inputs))))
     model = keras.Model(inputs, layers.Softmax()(x))

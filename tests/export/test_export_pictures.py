@@ -74,7 +74,7 @@ def test_a_folder_with_class_folders(model, crops):
     assert [NAMES[target] for target in gathered.targets] == [path.parent.name for path in paths]
 
 
-def test_for_int8_other_pictures_are_compared_than_set_the_ranges(model, crops):
+def test_int8_compares_other_pictures_than_those_that_set_the_ranges(model, crops):
     every = gather(job(pictures=str(crops)), model, list(NAMES))
     gathered = gather(job(pictures=str(crops), quantize="int8"), model, list(NAMES))
     np.testing.assert_array_equal(gathered.pictures, every.pictures[::2])
@@ -87,7 +87,7 @@ def test_the_classes_of_other_folders_are_unknown(model, crops):
     assert gather(job(pictures=str(crops)), model, list(NAMES)).targets is None
 
 
-def test_large_folders_are_thinned_out_evenly(model, crops, monkeypatch):
+def test_large_folders_are_sampled_evenly(model, crops, monkeypatch):
     monkeypatch.setattr("kerasfer.export.pictures.NUM_PICTURES", 3)
     monkeypatch.setattr("kerasfer.export.pictures.NUM_REPRESENTATIVE", 1)
     gathered = gather(job(pictures=str(crops)), model, list(NAMES))
@@ -96,7 +96,7 @@ def test_large_folders_are_thinned_out_evenly(model, crops, monkeypatch):
     assert [NAMES[target] for target in gathered.targets] == kept
 
 
-def test_without_the_dataset_faces_are_drawn_and_that_is_said(
+def test_without_the_dataset_faces_are_drawn_with_a_note(
     run, tmp_path, in_process, monkeypatch, capsys
 ):
     monkeypatch.setenv("KERASFER_DATA", str(tmp_path / "data"))
@@ -108,7 +108,7 @@ def test_without_the_dataset_faces_are_drawn_and_that_is_said(
     assert line == f"note          {report['note']}"
 
 
-def test_drawn_faces_set_no_ranges_unless_asked_for(run, model, tmp_path, monkeypatch):
+def test_drawn_faces_set_ranges_only_on_request(run, model, tmp_path, monkeypatch):
     monkeypatch.setenv("KERASFER_DATA", str(tmp_path))
     with pytest.raises(DataError, match="FER2013 was not found.*int8 needs.*--pictures"):
         gather(job(run=str(run), quantize="int8"), model, list(NAMES))

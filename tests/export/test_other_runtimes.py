@@ -70,7 +70,7 @@ def test_tflite_runtime(tmp_path, model, quantize):
 
 
 @pytest.mark.parametrize("quantize", ["none", "int8"])
-def test_mediapipe_takes_the_file_as_it_is(tmp_path, model, quantize):
+def test_mediapipe_loads_the_unchanged_file(tmp_path, model, quantize):
     mediapipe = pytest.importorskip("mediapipe")
     vision = pytest.importorskip("mediapipe.tasks.python.vision")
     images = pictures(20)

@@ -27,7 +27,7 @@ def test_compare_by_hand():
 
 
 @pytest.mark.parametrize("bad", [np.array([[np.nan, 1.0]]), np.ones((2, 2)), np.ones((1, 3))])
-def test_compare_refuses_what_is_no_answer(bad):
+def test_compare_rejects_invalid_probabilities(bad):
     with pytest.raises(RunError, match=r"Expected finite probabilities of shape \(1, 2\)"):
         compare(bad, np.array([[0.5, 0.5]]))
 

@@ -64,7 +64,7 @@ def test_the_range_and_the_order_of_colors_are_those_of_the_model(code, exported
         assert abs(answer - expected).max() > 1e-3
 
 
-def test_kotlin_puts_the_colors_in_their_order():
+def test_kotlin_writes_the_colors_in_order():
     kotlin = re.search(r"```kotlin\n(.*?)```", README.read_text(), re.DOTALL)[1]
     assert re.findall(r"putFloat\(Color\.(\w+)", kotlin) == ["red", "green", "blue"]
 

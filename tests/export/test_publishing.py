@@ -37,7 +37,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_published_model_is_the_runs_and_described(place):
+def test_a_published_model_equals_the_run_and_is_described(place):
     train(load_recipe("small.yaml"))
     facts = publishing.publish("runs/small", "tiny", output_dir=place / "out")
     assert sorted(path.name for path in (place / "out").iterdir()) == [

@@ -74,7 +74,7 @@ def test_no_operation_reads_a_computed_tensor_twice(file):
         assert len(computed) == len(set(computed))
 
 
-def test_products_are_as_the_gpu_accelerator_wants_them(file):
+def test_products_are_supported_by_the_gpu_accelerator(file):
     products = operators(file, OPERATIONS.BATCH_MATMUL)
     assert products
     for operator in products:

@@ -151,7 +151,7 @@ def test_a_picture_gets_the_answers_of_predict(page, model, picture):
     assert re.fullmatch(r"Last picture: \d+ ms to find faces, \d+ ms to classify them\.", time)
 
 
-def test_the_margin_is_that_of_predict(page, model, picture):
+def test_the_margin_agrees_with_predict(page, model, picture):
     page.choose_file("#file", picture)
     before = answers_of(page, 2)
     page.evaluate(
@@ -267,7 +267,7 @@ def test_the_camera(address, model, tmp_path):
         assert browser.errors == []
 
 
-def test_without_a_camera_the_page_says_so(page):
+def test_the_page_reports_a_missing_camera(page):
     page.click("document.querySelector('#camera')")
     page.wait_for(f"{PROBLEM}.startsWith('The camera cannot be used: ')")
     assert page.evaluate("document.querySelector('#camera').textContent") == "Use the camera"

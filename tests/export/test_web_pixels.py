@@ -58,7 +58,7 @@ def noise():
     return np.random.default_rng(0).integers(0, 256, (171, 233, 3), dtype="uint8")
 
 
-def test_resizing_is_that_of_pillow(compute, noise):
+def test_resizing_agrees_with_pillow(compute, noise):
     image = Image.fromarray(noise)
     cases = [
         (48, 48, (0, 0, 233, 171)),
@@ -74,13 +74,13 @@ def test_resizing_is_that_of_pillow(compute, noise):
         np.testing.assert_array_equal(result, np.asarray(expected))
 
 
-def test_averaging_is_that_of_pillow(compute, noise):
+def test_averaging_agrees_with_pillow(compute, noise):
     results = compute(noise, *[("reduce", factor) for factor in (2, 3, 4, 5, 7)])
     for factor, result in zip((2, 3, 4, 5, 7), results, strict=True):
         np.testing.assert_array_equal(result, np.asarray(Image.fromarray(noise).reduce(factor)))
 
 
-def test_affine_maps_are_those_of_pillow(compute, noise):
+def test_affine_maps_agree_with_pillow(compute, noise):
     cos, sin = 1.7 * math.cos(0.3), 1.7 * math.sin(0.3)
     matrices = [(cos, -sin, 20.5, sin, cos, 10.25), (cos, sin, -9.5, -sin, cos, 30.0)]
     for matrix, result in zip(
@@ -93,12 +93,12 @@ def test_affine_maps_are_those_of_pillow(compute, noise):
 
 
 @pytest.mark.parametrize("longest", [100, 57, 30])
-def test_shrinking_is_that_of_predict(compute, noise, longest):
+def test_shrinking_agrees_with_predict(compute, noise, longest):
     (result,) = compute(noise, ("shrink", longest))
     np.testing.assert_array_equal(result, shrink(noise, longest))
 
 
-def test_crops_are_those_of_predict(compute, noise):
+def test_crops_agree_with_predict(compute, noise):
     def face(x, y, width, height, angle):
         eyes = [[-10 * math.cos(angle), -10 * math.sin(angle)], [0, 0]]
         landmarks = np.array([*eyes, [0, 5], [-5, 10], [5, 10]]) + [x + width / 2, y + height / 2]

@@ -55,7 +55,7 @@ def test_scores_in_a_functional_model():
     np.testing.assert_allclose(attended, np.einsum("br,brf->bf", scores, vectors), atol=1e-5)
 
 
-def test_it_is_its_parts():
+def test_attention_equals_its_parts():
     maps, vectors = maps_and_vectors(batch=2)
     layer = SPDAttention(units=4, shrinkage=0.01, epsilon=0.05, normalize=False)
     scores = layer([maps, vectors], return_attention_scores=True)[1]

@@ -63,7 +63,7 @@ def test_frozen_layer_keeps_its_statistics():
 
 
 @pytest.mark.parametrize("options", [{"axis": 1}, {"scale": False}, {"center": False}])
-def test_other_forms_are_those_of_keras(options):
+def test_other_options_fall_back_to_keras(options):
     keras_own, fused = both(**options)
     expected = ops.convert_to_numpy(keras_own(MAPS, training=True))
     np.testing.assert_allclose(

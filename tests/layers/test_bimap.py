@@ -39,7 +39,7 @@ def test_by_hand():
     np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), [[[4, -5], [-5, 6]]])
 
 
-def test_definite_matrices_stay_definite():
+def test_definite_matrices_remain_definite():
     x = spread(1e3, size=12)
     values = np.linalg.eigvalsh(ops.convert_to_numpy(BiMap(5)(x)).astype("float64"))
     # By Cauchy's interlacing the values lie between the smallest and the largest of the input.

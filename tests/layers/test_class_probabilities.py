@@ -32,7 +32,7 @@ def test_float32_under_a_half_precision_policy():
     np.testing.assert_allclose(y[0, 1], np.exp(-20), rtol=1e-3)
 
 
-def test_a_saved_model_knows_its_classes(tmp_path):
+def test_a_saved_model_keeps_its_class_names(tmp_path):
     inputs = keras.Input((4,))
     names = ("happy", "sad")
     model = keras.Model(inputs, ClassProbabilities(names)(keras.layers.Dense(2)(inputs)))

@@ -49,7 +49,7 @@ def test_data_format_is_keras_own_by_default():
     assert Covariance().data_format == keras.config.image_data_format()
 
 
-def test_open_sizes():
+def test_unknown_sizes():
     # The channels' covariance needs no picture size, and the batch is always open.
     layer, x = Covariance("channel"), feature_maps(2, 4, 6, 3)
     symbolic = layer(keras.Input((None, None, 3)))

@@ -74,7 +74,7 @@ def test_pictures_of_every_type(kind, dtype, compiled):
 
 
 @pytest.mark.parametrize("kind", PICTURES)
-def test_booleans_and_integers_know_their_symbolic_type(kind):
+def test_symbolic_types_of_booleans_and_integers(kind):
     for dtype in ("uint8", "bool"):
         layer, x, *rest = PICTURES[kind]()(
             (PIXELS > 127) if dtype == "bool" else PIXELS.astype(dtype)

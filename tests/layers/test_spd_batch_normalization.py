@@ -48,7 +48,7 @@ def test_agrees_with_spd_learn(method):
 
 
 @pytest.mark.parametrize("metric", linalg.METRICS)
-def test_the_output_has_the_mean_and_the_dispersion_asked_for(metric):
+def test_the_output_has_the_specified_mean_and_dispersion(metric):
     layer = SPDBatchNormalization(metric, steps=15)
     x = batch()
     layer.build(x.shape)

@@ -27,7 +27,7 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_there_and_back(size):
+def test_unvech_inverts_vech(size):
     x = symmetric(2, 3, size, size)
     y = ops.convert_to_numpy(Vech()(x))
     assert y.shape == (2, 3, size * (size + 1) // 2)

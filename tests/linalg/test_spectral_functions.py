@@ -154,7 +154,7 @@ def test_products_agree_with_the_eigendecomposition(name, kind):
 
 
 @pytest.mark.parametrize("method", linalg.METHODS)
-def test_rectified_logm_returns_what_its_two_steps_do(method):
+def test_rectified_logm_equals_its_two_steps(method):
     x = spread(1e4)
     rectified, log = linalg.rectified_logm(keras.ops.convert_to_tensor(x), 1e-3, method)
     assert error(rectified, value(lambda x: linalg.rectify(x, 1e-3, method), x)) < 1e-6
@@ -247,7 +247,7 @@ def test_multiples_of_the_identity_near_epsilon(method, scale):
 
 @pytest.mark.parametrize("function", [linalg.logm, linalg.expm, lambda x: linalg.rectify(x, 1.0)])
 @pytest.mark.parametrize("shape", [(2, 3, 4), (3,)])
-def test_other_than_square_is_an_error(function, shape):
+def test_non_square_matrices_are_an_error(function, shape):
     with pytest.raises(ValueError, match=r"must be equal and known: .* Received: shape=\("):
         function(keras.ops.ones(shape))
 

@@ -66,7 +66,7 @@ def test_cores_are_shared_by_the_runs(monkeypatch):
     assert Resources(2, address="10.0.0.5:6379").threads == 1
 
 
-def test_an_empty_cell_says_why_its_run_failed(table, tmp_path):
+def test_an_empty_cell_reports_why_its_run_failed(table, tmp_path):
     names = [job.recipe.name for job in list_jobs(table)]
     filled = fill_table(table, output_dir=tmp_path, problems={"The disk is full.": names[1:]})
     assert [entry.problem for entry in filled] == [
@@ -77,7 +77,7 @@ def test_an_empty_cell_says_why_its_run_failed(table, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="processes are found in /proc")
-def test_a_killed_run_continues_and_a_failed_one_stops_no_other(table, tmp_path, monkeypatch):
+def test_a_killed_run_continues_and_a_failed_run_does_not_stop_others(table, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed")
     monkeypatch.setattr(cluster, "local_cores", lambda: 2)
     small, _ = (job.recipe for job in list_jobs(table))

@@ -210,7 +210,7 @@ def test_a_figure_without_histories_is_not_drawn(table):
     assert draw_figures(table, filled, "drawn") == []
 
 
-def test_seeds_come_one_after_the_other(table):
+def test_all_cells_of_a_seed_precede_the_next_seed(table):
     names = [job.recipe.name for job in list_jobs(table)]
     assert names == ["tiny", "tiny-more", "tiny-seed1", "tiny-more-seed1"]
     assert [len(job.cells) for job in list_jobs(table)] == [2, 2, 2, 2]

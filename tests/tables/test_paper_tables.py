@@ -23,7 +23,7 @@ PUBLISHED = {
 }
 
 
-def test_all_tables_are_there():
+def test_all_tables_exist():
     assert {path.stem for path in TABLES} >= set(PUBLISHED.values())
     for (paper, number), name in PUBLISHED.items():
         file = load_table(ROOT / "recipes" / "tables" / f"{name}.yaml").file
@@ -36,14 +36,14 @@ def test_all_tables_are_there():
     assert [counts[f"obsr_table{number}"] for number in (1, 2, 3, 4, 5)] == [21, 21, 9, 8, 8]
 
 
-def test_what_cannot_be_trained_is_quoted():
+def test_rows_that_cannot_be_trained_are_quoted():
     quoted = {cell.row for cell in CELLS if cell.quoted}
     expected = {"GARAN", "VGNFL", "FERDL", "DeRL", "gACNN", "DLP-CNN", "Finetune"}
     assert quoted == expected
     assert all(cell.recipe is None for cell in CELLS if cell.quoted)
 
 
-def test_a_run_has_one_recipe_and_a_recipe_one_run():
+def test_runs_and_recipes_correspond_one_to_one():
     runs = {}
     for recipe in (cell.recipe for cell in CELLS if cell.recipe):
         assert not differences(recipe, runs.setdefault(recipe.name, recipe)), recipe.name
@@ -56,7 +56,7 @@ def test_a_run_has_one_recipe_and_a_recipe_one_run():
         assert not differences(load_recipe(path), runs[path.stem])
 
 
-def test_values_that_tables_and_recipes_both_print():
+def test_published_values_of_tables_and_recipes_agree():
     for cell in CELLS:
         if (
             cell.recipe
@@ -87,7 +87,7 @@ def test_every_row_trains_a_step(recipe, offline, seed):
     take_a_step(recipe, import_module(f"kerasfer.data.datasets.{recipe.data.name}").CLASS_NAMES)
 
 
-def test_the_page_of_results_is_what_the_command_writes(monkeypatch, tmp_path):
+def test_the_command_generates_the_page_of_results(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     page = tmp_path / "README.md"
     arguments = ["table", "recipes/tables", "--markdown", "--output", page]

@@ -280,7 +280,7 @@ def test_a_run_of_another_recipe_fills_nothing(place):
     assert refused.exit_code == 1 and "Not run: tiny" in refused.stderr
 
 
-def test_what_changes_no_result_is_not_compared(place):
+def test_settings_without_effect_on_results_are_not_compared(place):
     changes = ["train.verbose=0", "train.backend=jax", "data.workers=7", "description=mine"]
     measured("runs/tiny", load_recipe("recipes/tiny.yaml", changes))
     assert "50.00 [40.00, 60.00]" in two().stdout
@@ -349,7 +349,7 @@ def test_figures(place):
 # Running what is missing
 
 
-def test_running_what_is_missing(place, drawn, monkeypatch):
+def test_missing_runs_are_trained(place, drawn, monkeypatch):
     result = two("--run-missing")
     assert result.exit_code == 0, result.output
     assert "Run 1 of 2: tiny (Tiny: test, Tiny: occluded)" in result.stdout
@@ -425,7 +425,7 @@ def test_a_time_budget(place, drawn, monkeypatch):
     assert result.stderr == "Not run: tiny-tiny-spd: the time budget of 1 h is used up.\n"
 
 
-def test_going_on_after_an_interruption(place, drawn, monkeypatch):
+def test_continuing_after_an_interruption(place, drawn, monkeypatch):
     def interrupt(self, batch, logs=None):
         if self.state.epoch == 1:
             raise KeyboardInterrupt
@@ -440,7 +440,7 @@ def test_going_on_after_an_interruption(place, drawn, monkeypatch):
     assert result.exit_code == 0 and "Resuming after epoch 1." in result.stdout
 
 
-def test_a_missing_dataset_stops_no_other_row(place, drawn):
+def test_a_missing_dataset_does_not_stop_other_rows(place, drawn):
     text = TABLE.replace("Tiny: {paper", "Tiny: {set: [data.name=ckplus], paper")
     Path("recipes/tables/two.yaml").write_text(text.replace("occluded: {list: occlusion}", "o: {}")
                                            .replace("occluded: 40", "o: 40"))  # fmt: skip

@@ -30,7 +30,7 @@ def test_probabilities_are_smoothed_over_time():
     np.testing.assert_allclose(sighting.smooth[0], kept * red + (1 - kept) * sighting.raw[0], 1e-5)
 
 
-def test_between_detections_boxes_move_on_and_the_model_sees_them():
+def test_boxes_move_and_are_classified_between_detections():
     calls = []
 
     def detect(picture):
@@ -77,7 +77,7 @@ def test_a_face_that_left_the_frame_is_not_classified():
     assert follow(2.0, frame_of()) == []
 
 
-def test_a_false_alarm_is_not_shown():
+def test_a_false_positive_is_not_shown():
     follow = Follower(color_predictor())
     assert follow(0.0, frame_of()) == []
     assert follow(0.1, frame_of((10, 10, 30, RED))) == []

@@ -70,7 +70,7 @@ def test_no_more_frames_than_max_fps(tmp_path):
     assert len(read_all(path, max_fps=100)[0]) == 50
 
 
-def test_it_stops_where_it_is_told(tmp_path):
+def test_reading_stops_on_request(tmp_path):
     path = write_video(tmp_path / "a.mp4", map(counting, range(50)))
     frames, file = read_all(path, seconds=0.5)
     assert len(frames) == 13 and frames[-1][1] < 0.5
@@ -80,7 +80,7 @@ def test_it_stops_where_it_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("told", [0.0, -1.0, float("nan"), 90000.0])
-def test_an_absurd_frame_rate_becomes_an_ordinary_one(tmp_path, monkeypatch, told):
+def test_an_implausible_frame_rate_is_replaced(tmp_path, monkeypatch, told):
     path = write_video(tmp_path / "a.mp4", map(counting, range(5)), 10)
     fake_capture(monkeypatch, fps=told)
     frames, file = read_all(path)
@@ -88,13 +88,13 @@ def test_an_absurd_frame_rate_becomes_an_ordinary_one(tmp_path, monkeypatch, tol
     np.testing.assert_allclose([f[1] for f in frames], np.arange(5) / 10)  # the file's times
 
 
-def test_without_times_in_the_file_the_frame_rate_gives_them(tmp_path, monkeypatch):
+def test_missing_times_are_derived_from_the_frame_rate(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", map(counting, range(4)), 10)
     fake_capture(monkeypatch, stamps=[0, 0, 0, 0])
     assert [f[1] for f in read_all(path)[0]] == [0.0, 0.1, 0.2, 0.3]
 
 
-def test_uneven_times_are_kept_and_never_go_back(tmp_path, monkeypatch):
+def test_uneven_times_are_kept_and_never_decrease(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", map(counting, range(5)), 10)
     fake_capture(monkeypatch, stamps=[40, 60, 540, 50, 1040])  # the first is where it begins
     assert [f[1] for f in read_all(path)[0]] == [0.0, 0.02, 0.5, 0.6, 1.0]
@@ -130,7 +130,7 @@ def fake_capture(monkeypatch, fps=None, stamps=None):
     monkeypatch.setattr(cv2, "VideoCapture", Capture)
 
 
-def test_a_phone_s_rotation_is_applied(tmp_path):
+def test_the_rotation_of_a_phone_is_applied(tmp_path):
     path = write_video(tmp_path / "a.mp4", [frame_of((0, 0, 30, RED), size=(160, 96))] * 3)
     content = bytearray(path.read_bytes())
     matrix = content.find(b"tkhd") + 44  # of the track's header: a quarter turn clockwise
@@ -165,7 +165,7 @@ def test_a_truncated_file_gives_its_frames_and_one_line(tmp_path, suffix, codec)
     [b"", b"Dear diary,\n" * 400, b"\x00\x01\x02" * 2000, None],
     ids=["empty", "text", "noise", "truncated mp4"],
 )
-def test_what_is_no_video_is_refused_in_one_line(tmp_path, capfd, content):
+def test_other_files_are_refused_in_one_line(tmp_path, capfd, content):
     path = tmp_path / "a.txt"  # FFmpeg would show a .txt as a film of its letters
     if content is None:
         path = write_video(tmp_path / "a.mp4", map(counting, range(20)))
@@ -240,7 +240,7 @@ def camera(monkeypatch):
     ("source", "target", "name"),
     [("0", 0, "camera 0"), (1, 1, "camera 1"), ("/dev/video3",) * 3, ("rtsp://a/b",) * 3],
 )
-def test_cameras_are_told_from_files(camera, source, target, name):
+def test_cameras_are_distinguished_from_files(camera, source, target, name):
     camera()
     with open_footage(source) as live:
         assert live.live and live.name == name and live.duration is None
@@ -248,7 +248,7 @@ def test_cameras_are_told_from_files(camera, source, target, name):
     assert FakeCamera.last.released
 
 
-def test_slow_work_skips_frames_and_sees_the_newest(camera):
+def test_a_slow_consumer_skips_frames_and_receives_the_newest(camera):
     camera(interval=0.01)
     with open_footage(0) as live:
         seen = []
@@ -264,7 +264,7 @@ def test_slow_work_skips_frames_and_sees_the_newest(camera):
     assert FakeCamera.last.released
 
 
-def test_fast_work_sees_each_frame_once(camera):
+def test_a_fast_consumer_receives_each_frame_once(camera):
     camera(interval=0.02)
     with open_footage(0) as live:
         numbers = [number for number, _, _ in live.frames(seconds=0.3)]
@@ -284,7 +284,7 @@ def test_a_camera_that_is_unplugged_ends_in_one_line(camera):
     assert live.problem == "camera 0 stopped returning frames. Check its connection."
 
 
-def test_a_camera_that_hangs_is_waited_for_only_so_long(camera, monkeypatch):
+def test_waiting_for_a_camera_that_hangs_has_a_time_limit(camera, monkeypatch):
     monkeypatch.setattr(footage, "TIMEOUT", 0.3)
     blocked = threading.Event()
     camera()
@@ -305,7 +305,7 @@ def test_a_camera_that_hangs_is_waited_for_only_so_long(camera, monkeypatch):
     blocked.set()
 
 
-def test_a_camera_stops_when_it_is_asked(camera):
+def test_a_camera_stops_on_request(camera):
     camera()
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
@@ -316,7 +316,7 @@ def test_a_camera_stops_when_it_is_asked(camera):
 
 @pytest.mark.skipif(os.path.exists("/dev/video9"), reason="this machine has a tenth camera")
 @pytest.mark.parametrize(("source", "name"), [("9", "camera 9"), ("/dev/video9", "/dev/video9")])
-def test_without_a_camera_one_line_says_so(capfd, source, name):
+def test_a_missing_camera_is_reported_in_one_line(capfd, source, name):
     with pytest.raises(RunError) as raised:
         open_footage(source)
     assert str(raised.value) == (
@@ -344,7 +344,7 @@ def test_even_frames_are_written_as_they_come(tmp_path):
     assert fps == pytest.approx(29.97)
 
 
-def test_gaps_are_filled_and_what_falls_together_is_left_out(tmp_path):
+def test_gaps_are_filled_and_coinciding_frames_are_skipped(tmp_path):
     numbers, _ = write(tmp_path / "a.mp4", [0, 0.1, 0.4, 0.41, 0.5], 10)
     assert numbers == [0, 1, 1, 1, 2, 4]
 
@@ -372,7 +372,7 @@ def test_an_unknown_codec_is_named(tmp_path, capfd, codec):
         VideoWriter(tmp_path / "a.mp4", (64, 48), 10, codec)
 
 
-def test_a_video_that_did_not_reach_the_disk_is_no_success(tmp_path):
+def test_an_incompletely_written_video_is_an_error(tmp_path):
     writer = VideoWriter(tmp_path / "a.mp4", (64, 48), 10)
     writer.write(0, counting(0))
     (tmp_path / "a.mp4").unlink()

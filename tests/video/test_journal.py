@@ -233,7 +233,7 @@ def write_journal(path, count=5):
             journal.add(2 * number, answers(number))
 
 
-def test_answers_come_back_exactly(tmp_path):
+def test_answers_are_restored_exactly(tmp_path):
     write_journal(tmp_path / "j")
     with Journal(tmp_path / "j", {"a": 1}) as journal:
         assert journal.num_frames == 5

@@ -63,7 +63,7 @@ def test_memory_stays_bounded_over_hours_and_the_shares_stay_right():
     np.testing.assert_allclose(person["spans"][0][:2], (0, 3600), atol=timeline.bin_seconds)
 
 
-def test_of_a_crowd_those_seen_longest_are_kept():
+def test_the_persons_seen_longest_are_kept():
     timeline = Timeline(NAMES, max_persons=5)
     for person in range(1, 101):
         timeline.add(float(person), 20.0 if person in (7, 70) else 0.1, person, 0)
@@ -150,6 +150,6 @@ def test_the_page_is_one_file_without_scripts(tmp_path):
         assert part in page.text
 
 
-def test_the_page_without_faces_says_so(tmp_path):
+def test_a_page_without_faces_has_a_message(tmp_path):
     write_timeline(Timeline(NAMES), tmp_path / "t.html", title="empty", facts={})
     assert "No face was found." in (tmp_path / "t.html").read_text()

@@ -22,7 +22,7 @@ def test_overlaps_of_boxes_by_hand():
     np.testing.assert_allclose(overlaps(boxes, others), [[1, 1 / 7, 0, 0], [0, 0, 0, 0.5]])
 
 
-def test_overlap_with_an_empty_box_is_no_division_by_zero():
+def test_overlap_with_an_empty_box_does_not_divide_by_zero():
     np.testing.assert_array_equal(overlaps([(1, 1, 0, 0)], [(1, 1, 0, 0)]), [[0]])
 
 
@@ -64,7 +64,7 @@ def test_a_missed_detection_does_not_make_another_person():
     assert [p for p in persons_over_time(Tracker(), frames) if p] == [[1]] * 15
 
 
-def test_a_person_who_comes_back_soon_is_the_same_and_later_another():
+def test_a_person_keeps_the_number_only_after_a_short_absence():
     here, away = [[face(20), face(200)]], [[face(20)]]
     soon = persons_over_time(Tracker(remember=2.0), here * 5 + away * 15 + here * 3)
     late = persons_over_time(Tracker(remember=2.0), here * 5 + away * 25 + here * 3)
@@ -72,20 +72,20 @@ def test_a_person_who_comes_back_soon_is_the_same_and_later_another():
     assert late[-3:] == [[1, None], [1, 3], [1, 3]]  # its number needs a second box
 
 
-def test_someone_hidden_who_stood_still_is_found_where_they_were():
+def test_a_hidden_person_who_stood_still_is_found_again():
     # Moving, then hidden, then back at the last place: the prediction has moved on by then.
     frames = [[face(10.0 * i)] for i in range(10)] + [[]] * 8 + [[face(90)]]
     assert persons_over_time(Tracker(), frames)[-1] == [1]
 
 
-def test_a_new_face_gets_a_new_number_and_an_old_number_is_never_given_again():
+def test_new_faces_get_new_numbers_and_numbers_are_not_reused():
     frames = [[face(0)]] * 3 + [[]] * 30 + [[face(0)]] * 3
     persons = persons_over_time(Tracker(), frames)
     assert persons[:3] == [[1]] * 3
     assert persons[-3:] == [[None], [2], [2]]
 
 
-def test_a_false_alarm_of_one_frame_gets_no_number():
+def test_a_false_positive_in_one_frame_gets_no_number():
     frames = [[face(0)]] * 3 + [[face(0), face(200)]] + [[face(0)]] * 2
     frames += [[face(0), face(200)]] * 2
     persons = persons_over_time(Tracker(), frames)
@@ -103,7 +103,7 @@ def test_a_fast_face_is_followed_between_rare_detections():
     assert persons_over_time(Tracker(), frames, fps=2.0) == [[1]] * 8
 
 
-def test_between_detections_a_face_moves_on():
+def test_a_face_moves_between_detections():
     tracker = Tracker()
     for step in range(5):
         tracker.update(step / 5, [face(20.0 * step), face(300, side=30)])
@@ -114,7 +114,7 @@ def test_between_detections_a_face_moves_on():
     assert set(tracker.predict(1.1)) == {2}  # the other was not found again
 
 
-def test_an_unseen_face_does_not_fly_away():
+def test_the_velocity_of_a_hidden_face_decays():
     tracker = Tracker(remember=60)
     for step in range(5):
         tracker.update(step / 5, [face(20.0 * step)])
@@ -162,7 +162,7 @@ def test_wrong_arguments_are_named(arguments, message):
 # Smoother
 
 
-def test_a_step_is_followed_as_the_time_constant_says():
+def test_a_step_is_followed_with_the_time_constant():
     smoother = Smoother(0.5)
     smoother.update(1, 0.0, np.array([1.0, 0.0]))
     for step in range(1, 11):
@@ -189,7 +189,7 @@ def test_uneven_steps_end_where_even_ones_do():
         np.testing.assert_allclose(smooth[0], np.exp(-1 / 0.3))
 
 
-def test_persons_are_smoothed_apart_and_stay_probabilities():
+def test_persons_are_smoothed_separately_and_remain_probabilities():
     smoother, rng = Smoother(0.2), np.random.default_rng(0)
     for step in range(20):
         for person in (1, 2):

@@ -140,7 +140,7 @@ def test_a_film_of_one_frame(tmp_path):
     assert (summary["frames"], summary["num_persons"]) == (1, 2)
 
 
-def test_a_truncated_film_gives_all_until_there(tmp_path):
+def test_a_truncated_film_is_analyzed_up_to_its_end(tmp_path):
     noise = np.random.default_rng(0).integers(0, 60, (96, 160, 3), dtype="uint8")
     frames = [np.maximum(frame, np.roll(noise, i, 0)) for i, frame in enumerate(crossing(6))]
     film = write_video(tmp_path / "film.mkv", frames, 20)
@@ -171,7 +171,7 @@ def test_a_result_is_never_overwritten(tmp_path, film, monkeypatch):
         watch(color_predictor(), film, Output(film))
 
 
-def test_what_a_killed_analysis_left_is_overwritten(tmp_path, film):
+def test_files_of_a_killed_analysis_are_overwritten(tmp_path, film):
     out = tmp_path / "out"
     out.mkdir()
     (out / "faces.csv").write_text("time_seconds,frame\n0.0,0\n")
@@ -395,7 +395,7 @@ def test_the_command_ends_a_broken_video_with_one_line(tmp_path, tiny_run):
     assert len(rows_of(tmp_path / "out")) > 30
 
 
-def test_the_command_refuses_what_is_no_video_before_it_loads_a_model(tmp_path):
+def test_the_command_refuses_other_files_before_it_loads_a_model(tmp_path):
     (tmp_path / "a.mp4").write_text("Dear diary")
     result = call("no_run.keras", tmp_path / "a.mp4")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
