@@ -8,8 +8,8 @@ _NONE = "–"
 _COMPARISONS = (
     "Differences are those of the accuracy on the same test pictures, with 95 % intervals. p is "
     "the p-value of McNemar's test; with several seeds, the mean over the seeds is one observation "
-    "of a picture. Neither covers how much trainings differ by chance, which the values by seed "
-    "show."
+    "of a picture. Neither includes the random variation between trainings, which the values by "
+    "seed show."
 )
 
 
