@@ -90,7 +90,7 @@ def test_the_first_update_has_zero_mean_per_output_unit(model, optimizer, locati
     plain = updates(PAIRS[optimizer](0.1, weight_decay=0.0), variables, gradients)
     for path, update in moved.items():
         if path not in axes:
-            # Biases, normalisations, embeddings and Stiefel kernels move as they always do.
+            # Biases, normalizations, embeddings and Stiefel kernels are updated as usual.
             np.testing.assert_allclose(update, plain[path], atol=1e-6)
             continue
         assert np.abs(update - plain[path]).max() > 1e-3, path

@@ -2,7 +2,7 @@
 
 Each contestant lives in a process of its own: two runtimes in one process keep spinning thread
 pools that slow each other down. The processes take turns (A, B, A, B, …); one works while the
-others sleep. What counts is the ratio of the medians. The quartiles of the ratios of neighbouring
+others sleep. What counts is the ratio of the medians. The quartiles of the ratios of neighboring
 turns, the ratio of the fastest turns and the cores that other programs used meanwhile say how far
 to trust it: PyTorch's OpenMP threads wait by spinning and suffer far more from company than
 TensorFlow's, so that a busy machine flatters TensorFlow. With `--threads 1` nobody spins, and the

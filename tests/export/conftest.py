@@ -10,7 +10,7 @@ from kerasfer.export import processes
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Converts in this process: importing TensorFlow in another one takes seconds."""
+    """Converts in this process, since importing TensorFlow in another one takes seconds."""
     from kerasfer.export.convert import main as main_of_convert  # It imports TensorFlow.
 
     run = processes.run_python

@@ -1,4 +1,4 @@
-"""The material in saved_models/deploy, against a small SavedModel served on this machine."""
+"""The files in saved_models/deploy, with a small SavedModel served on this machine."""
 
 import base64
 import importlib.util
@@ -45,7 +45,7 @@ client = load_client()
 
 @pytest.fixture(scope="module")
 def signatures(tmp_path_factory):
-    """The signatures of a SavedModel, and what the model itself says to PICTURES."""
+    """The signatures of a SavedModel, and the predictions of its model for PICTURES."""
     keras.utils.set_random_seed(0)
     model = make_model("tiny")
     path = tmp_path_factory.mktemp("served") / MODEL / "1"

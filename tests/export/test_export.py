@@ -1,4 +1,4 @@
-"""Exports as a whole: the conversion's process, the runtime's process, and where the file lands."""
+"""Complete exports: the process of the conversion, that of the runtime, and the final path."""
 
 import json
 import shutil
@@ -132,12 +132,12 @@ def test_an_unsupported_opset(run, tmp_path, format, opset, expected):
     assert f"opset must be {expected} for the format {format}. Received: {opset}" in result.output
 
 
-# what is refused, and where files land, without the processes
+# refused exports and final paths, without the processes
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Replaces conversion and comparison; `report` is what the comparison then says."""
+    """Replaces the conversion and the comparison, whose result is `report`."""
     report = {**SETTINGS, "mismatch": None}
 
     def convert(job, work):
@@ -170,7 +170,7 @@ def test_a_mismatch_is_not_kept(run, tmp_path, quick, format):
 def test_versions_count_up_and_nothing_is_overwritten(run, tmp_path, quick):
     for version in ("2", "9"):
         (tmp_path / "faces" / version).mkdir(parents=True)
-    (tmp_path / "faces" / "10").touch()  # no version, but in the way
+    (tmp_path / "faces" / "10").touch()  # not a version, but with the same name
     report = export_run(run, "saved_model", output_dir=tmp_path)
     assert Path(report["path"]) == tmp_path / "faces" / "11"
     first = export_run(run, "onnx", output_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""What the writers put into the files, without the processes around them."""
+"""The files of the writers, without separate processes."""
 
 import io
 import json
@@ -121,7 +121,7 @@ def test_serving_default_takes_any_size_and_batch(served):
         assert [name.decode() for name in answers["class_name"]] == [
             NAMES[index] for index in answers["class_id"]
         ]
-    exact = pictures(3) + 0.25  # of the model's own size, pictures are left as they are
+    exact = pictures(3) + 0.25  # pictures of the model's size are not changed
     answers = ask(served, "serving_default", pictures=exact)
     np.testing.assert_allclose(
         answers["probabilities"], served[2].predict(exact, verbose=0), atol=1e-5

@@ -1,4 +1,4 @@
-"""Which pictures an export is compared on, with and without the dataset of the run."""
+"""The pictures that an export is compared on, with and without the dataset of the run."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def crops(tmp_path):
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Converts in this process, and asks the model instead of a runtime."""
+    """Converts in this process, and predicts with the model instead of a runtime."""
 
     def convert(job, work):
         job.save(work)

@@ -1,4 +1,4 @@
-"""Half precision, as runtimes compute in it."""
+"""Half precision as in runtimes."""
 
 import keras
 import ml_dtypes

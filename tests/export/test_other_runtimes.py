@@ -1,4 +1,4 @@
-"""The exports in the runtimes of others: OpenVINO, MediaPipe and old versions of TFLite.
+"""Exports in other runtimes: OpenVINO, MediaPipe and old versions of TFLite.
 
     pip install "kerasfer[test-deploy]"
     python3.9 -m venv old && old/bin/pip install tflite-runtime==2.7.0 "numpy<2"

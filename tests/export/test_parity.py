@@ -1,4 +1,4 @@
-"""How an export is compared with its model, and what is refused."""
+"""The comparison of an export with its model, and the criteria of a mismatch."""
 
 import re
 
@@ -54,7 +54,7 @@ def test_an_unquantized_export_must_be_the_same(agreement, difference, expected)
 
 
 def answers_of(num_pictures, gained=0, lost=0, lead=0.05):
-    """Predictions of a model and its export, of which the export corrects and spoils some."""
+    """Predictions of a model and its export, which corrects some and makes some wrong."""
     right, wrong = np.array([0.5 + lead / 2, 0.5 - lead / 2]), np.array([0.5 - lead / 2, 0.5])
     before = np.array([right] * num_pictures)
     after = before.copy()
@@ -70,7 +70,7 @@ def answers_of(num_pictures, gained=0, lost=0, lead=0.05):
         # So do clear answers, but the interval excludes a loss of 2 points.
         ({"num_pictures": 1000, "gained": 15, "lost": 15, "lead": 0.5}, None),
         ({"num_pictures": 1000, "lost": 20}, r"from 100.0% to 98.0% .*: -2.9 to -1.1 points\)"),
-        # Few pictures prove nothing about the accuracy, so clear answers must stay.
+        # Few pictures say little about the accuracy, so clear answers must not change.
         ({"num_pictures": 100, "gained": 1, "lost": 2}, None),
         (
             {"num_pictures": 100, "gained": 1, "lost": 2, "lead": 0.3},

@@ -17,7 +17,7 @@ LANGUAGES = ("kotlin", "swift")
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A `.tflite` file, and the model that it was made from."""
+    """A `.tflite` file, and its original model."""
     keras.utils.set_random_seed(0)
     model = make_model("tiny")
     path = tmp_path_factory.mktemp("phone") / "faces.tflite"

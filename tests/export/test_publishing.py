@@ -1,4 +1,4 @@
-"""Turning a run into a pretrained model."""
+"""Publishing a run as a pretrained model."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What phones require of the graph of a TFLite file, for each quantization."""
+"""Requirements of phones on the graph of a TFLite file, for each quantization."""
 
 import zipfile
 

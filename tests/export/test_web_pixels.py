@@ -1,4 +1,4 @@
-"""The pixels of the web page's crops: those of Pillow and of `kerasfer predict`, one by one."""
+"""The pixels of the web page's crops, compared with Pillow and `kerasfer predict`."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What every layer of kerasfer must do, on whichever backend KERAS_BACKEND names."""
+"""Checks that every layer of kerasfer must pass, on the backend of KERAS_BACKEND."""
 
 import inspect
 import json
@@ -60,7 +60,7 @@ def check_saving(make, inputs):
     model = _model(make, inputs)
     expected = ops.convert_to_numpy(model(_one_or_all(inputs)))
     again = _saved_and_loaded(model)
-    # A saved layer is whole: it knows its type, its options and its weights.
+    # A saved layer is complete: it has its type, its options and its weights.
     np.testing.assert_array_equal(ops.convert_to_numpy(again(_one_or_all(inputs))), expected)
     for loaded, saved in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(loaded, saved)
@@ -101,7 +101,7 @@ def check_training(make, inputs, learns):
 
 @keras.saving.register_keras_serializable(package="kerasfer_tests")
 class Scale(keras.layers.Layer):
-    """Multiplies the last axis by weights that begin at 1: they move if gradients come back."""
+    """Multiplies the last axis by weights that begin at 1 and change if they receive gradients."""
 
     def build(self, input_shape):
         self.scale = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="scale")

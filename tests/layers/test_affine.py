@@ -40,11 +40,11 @@ def test_by_hand():
     def seen(*maps):
         return sample(x, maps)[0, 1, :, 0]
 
-    # Mirrored; half a picture further right, with nothing beyond the edge; a quarter of a pixel.
+    # Mirrored; shifted by half a picture, with zeros beyond the edge; shifted by a quarter pixel.
     np.testing.assert_allclose(seen(-1, 0, 0, 0, 1, 0), line[::-1], atol=1e-5)
     np.testing.assert_allclose(seen(1, 0, 1, 0, 1, 0), [4, 8, 0, 0], atol=1e-5)
     np.testing.assert_allclose(seen(1, 0, 0.125, 0, 1, 0), [1.25, 2.5, 5, 6], atol=1e-5)
-    # Enlarged twice about the centre: pixels at 0.75, 1.25, 1.75, 2.25.
+    # Enlarged twice about the center: pixels at 0.75, 1.25, 1.75, 2.25.
     np.testing.assert_allclose(seen(0.5, 0, 0, 0, 0.5, 0), [1.75, 2.5, 3.5, 5], atol=1e-5)
 
 
@@ -67,8 +67,8 @@ def test_it_agrees_with_torch():
 
 
 def test_the_gradient_at_the_identity_points_along_the_picture():
-    # On a slope of 1 a pixel, a shift c of 2 / width raises every pixel by 1: also on the pixels
-    # themselves, where a spatial transformer begins.
+    # If the picture rises by 1 per pixel, a shift c of 2 / width adds 1 to every pixel, also at the
+    # identity, where a spatial transformer begins.
     width = 8
     x = np.tile(np.arange(width, dtype="float32"), (width, 1))[None, ..., None]
     inputs = [keras.Input((width, width, 1)), keras.Input((6,))]

@@ -73,7 +73,7 @@ def test_the_bimap_halves_the_covariance():
     layer = SPDAttention()
     layer.build([(None, 3, 7, 7, 512), (None, 3, 512)])
     assert tuple(layer.bimap.kernel.shape) == (24, 49)
-    assert layer.units is None  # the argument is left as it was given
+    assert layer.units is None  # the argument is unchanged
 
 
 def test_the_penalty_is_in_the_loss():

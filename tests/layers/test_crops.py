@@ -34,26 +34,27 @@ def test_the_whole_area_is_the_picture():
 
 
 def test_by_hand():
-    # A quarter of a 4 × 4 picture is 2 × 2; stretched to 4, centres fall at -1/4, 1/4, 3/4, 5/4.
+    # A quarter of a 4 × 4 picture is 2 × 2; stretched to 4, centers fall at -1/4, 1/4, 3/4, 5/4.
     line = np.array([0.0, 1.0, 2.0, 3.0], "float32")
     x = np.tile(line, (4, 1))[None, ..., None]
     y = ops.convert_to_numpy(RegionCrops(5, area=0.25)(x))[0, 1:, :, :, 0]
     left, right = [0, 0.25, 0.75, 1.25], [1.75, 2.25, 2.75, 3]
-    centre = [0.75, 1.25, 1.75, 2.25]
-    for crop, expected in zip(y, (left, right, left, right, centre), strict=True):
+    center = [0.75, 1.25, 1.75, 2.25]
+    for crop, expected in zip(y, (left, right, left, right, center), strict=True):
         np.testing.assert_allclose(crop, np.tile(expected, (4, 1)), atol=1e-6)
 
 
 def test_fixed_crops_agree_with_pillow():
     x = pictures(1, 12, 8, 1)
     crops = ops.convert_to_numpy(RegionCrops(5, "fixed", area=0.25)(x))[0, 1:, ..., 0]
-    # Height 12, width 8: windows of 6 × 4 at the four corners and the centre.
+    # Height 12, width 8: windows of 6 × 4 at the four corners and the center.
     for crop, (top, left) in zip(crops, [(0, 0), (0, 4), (6, 0), (6, 4), (3, 2)], strict=True):
         picture = Image.fromarray(x[0, ..., 0])
         expected = np.asarray(
             picture.resize((8, 12), Image.Resampling.BILINEAR, (left, top, left + 4, top + 6))
         )
-        # Beyond its window Pillow repeats the window's edge, we see the picture: inside only.
+        # Beyond its window, Pillow repeats the edge, and the layer uses the picture. Compares the
+        # inside.
         np.testing.assert_allclose(crop[1:-1, 1:-1], expected[1:-1, 1:-1], atol=1e-5)
 
 
@@ -78,10 +79,10 @@ def test_random_places_differ_between_pictures_and_crops_and_stay_inside():
     rows, columns = np.mgrid[0:16, 0:16].astype("float32")
     x = np.tile(np.stack([rows, columns], axis=-1), (8, 1, 1, 1))
     y = ops.convert_to_numpy(RegionCrops(5, area=0.25, seed=0)(x, training=True))[:, 1:]
-    centres = y.mean(axis=(2, 3)).reshape(-1, 2)
-    assert len(np.unique(centres.round(3), axis=0)) == 40
-    assert centres.min() > 3.4 and centres.max() < 11.6  # half a window from the border
-    assert np.ptp(centres, axis=0).min() > 5
+    centers = y.mean(axis=(2, 3)).reshape(-1, 2)
+    assert len(np.unique(centers.round(3), axis=0)) == 40
+    assert centers.min() > 3.4 and centers.max() < 11.6  # half a window from the border
+    assert np.ptp(centers, axis=0).min() > 5
     # Square crops of half the side: each step is half a pixel, but at the border.
     steps = np.diff(y[..., 0], axis=2)[:, :, 1:-1]
     np.testing.assert_allclose(steps, 0.5, atol=1e-4)
@@ -104,11 +105,11 @@ def test_crops_around_landmarks(training):
     y = ops.convert_to_numpy(layer([x, landmarks], training=training))
     assert y.shape == (1, 5, 16, 16, 2)
     np.testing.assert_array_equal(y[:, 0], x)
-    # Inside the picture the landmark is the middle of its crop; windows end at the edge, and the
-    # fourth fixed place, for the unknown, is the lower right corner.
-    centres = y[0, 1:].mean(axis=(1, 2))
+    # Inside the picture the landmark is the center of its crop. Windows end at the edge. The
+    # unknown landmark uses the fourth fixed position, the lower right corner.
+    centers = y[0, 1:].mean(axis=(1, 2))
     expected = [[0.5, 0.375], [0.3, 0.7], [0.25, 0.75], [0.75, 0.75]]
-    np.testing.assert_allclose(centres, expected, atol=0.004)
+    np.testing.assert_allclose(centers, expected, atol=0.004)
 
 
 def test_unknown_landmarks_are_fixed_places():

@@ -31,7 +31,7 @@ ZOOM = np.tile(np.array([0.5, 0, -0.4, 0, 0.5, -0.4], "float32"), (3, 1))
 
 
 def call(layer, *inputs, compiled=False):
-    """Calls a layer, op by op or as one compiled function."""
+    """Calls a layer, eagerly or as one compiled function."""
     inputs = [ops.convert_to_tensor(x) for x in inputs]
     one = inputs[0] if len(inputs) == 1 else inputs
     if not layer.built:

@@ -1,4 +1,4 @@
-"""Keras' own export to ONNX, on the backends for which Keras brings the exporter."""
+"""Keras' export to ONNX, on the backends for which Keras supports it."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Every spectral function, compiled by XLA and op by op, against float64."""
+"""Every spectral function, compiled by XLA and eager, against float64."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def oracle(name, x, upstream):
 def test_values_and_gradients(name, method, size, compiled):
     x = matrices(name, size)
     upstream = upstream_like(x)
-    # The products lose some digits at condition 1e5, where float32 has few to spare.
+    # The matrix products lose some digits at a condition of 1e5 in float32.
     tolerances = (1e-5, 1e-5) if method == "eigh" else (3e-4, 4e-3)
     if method == "eigh" and compiled and BACKEND == "tensorflow":
         # XLA's own solver stops at 1e-6 of the largest eigenvalue, which costs the logarithm up to

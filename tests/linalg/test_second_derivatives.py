@@ -39,7 +39,7 @@ MATRICES = {
 
 
 def hessian_vector_products(function, x, upstream, direction):
-    """Returns the Hessian of <function(x), upstream> times a direction, in each way there is."""
+    """Returns the Hessian of <function(x), upstream> times a direction, computed in each way."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""The Parquet files of scored pictures, and how an interrupted job finds its place."""
+"""The Parquet files of scored pictures, and how an interrupted job continues."""
 
 import importlib.util
 

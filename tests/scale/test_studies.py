@@ -1,4 +1,4 @@
-"""The runs of a table, trained at the same time by worker processes of Ray."""
+"""Runs of a table that worker processes of Ray train at the same time."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Rows that are compared on the same test pictures, and what a summary keeps for that."""
+"""Comparison of rows on the same test pictures, with run folders and summaries."""
 
 import json
 from dataclasses import replace
@@ -37,7 +37,7 @@ CORRECT |= {"tiny-seed1": [1, 1, 1, 0, 0, 0, 0, 0], "tiny-more-seed1": [1, 1, 1,
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
-    """The table, in a folder of its own."""
+    """The table, in a separate folder."""
     monkeypatch.chdir(tmp_path)
     Path("recipes/tables").mkdir(parents=True)
     Path("recipes/tiny.yaml").write_text(RECIPE)
@@ -46,7 +46,7 @@ def table(tmp_path, monkeypatch):
 
 
 def leave_run(recipe, correct, ids=None, list_name=None):
-    """Leaves what a finished run leaves, as far as a table reads it."""
+    """Writes the files of a finished run that a table reads."""
     folder = Path("runs", recipe.name)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {"dataset": "synthetic", "split": "test", "protocol": "official"}

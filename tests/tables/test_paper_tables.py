@@ -1,4 +1,4 @@
-"""The tables that come with kerasfer: they hold what the papers print, and every row trains."""
+"""The tables of kerasfer contain the published values, and every row can be trained."""
 
 from importlib import import_module
 from pathlib import Path
@@ -68,10 +68,10 @@ def test_published_values_of_tables_and_recipes_agree():
 
 
 def _networks():
-    """Every network of a table once, and every optimizer: `{what it is: recipe}`."""
+    """Returns one recipe for each network and optimizer of the tables, by a description."""
     recipes, optimizers = {}, set()
     for recipe in (cell.recipe for cell in CELLS if cell.recipe):
-        # The weight of a penalty and where weights come from make no other network.
+        # The weight of a penalty and the initial weights do not change the network.
         model = recipe.model.model_dump(exclude={"logreg_weight", "weights"}, exclude_none=True)
         known = any(key[:-1] == (*model.values(),) for key in recipes)
         if not known or recipe.optimizer.name not in optimizers:

@@ -1,4 +1,4 @@
-"""`kerasfer table`: what it reads, prints, keeps and runs."""
+"""The command `kerasfer table`: reading, printing, recording and running."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def missing(data_dir):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, plain):
-    """A folder with recipes/tiny.yaml and recipes/tables/two.yaml; models that train in no time."""
+    """A folder with recipes/tiny.yaml and recipes/tables/two.yaml, whose models train fast."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
     (tmp_path / "recipes" / "tables").mkdir(parents=True)
@@ -58,7 +58,7 @@ def place(tmp_path, monkeypatch, plain):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """A dataset of drawn faces, some of which are named by a list; two stand in training too."""
+    """A dataset of drawn faces, some of which are in a list. Two are in the training set too."""
     from dataclasses import replace
 
     from kerasfer.data.lists import PictureList
@@ -99,7 +99,7 @@ def test_cells_name_their_runs(place):
     assert cells["Tiny", "test"].recipe.name == "tiny"
     spd = cells["Tiny + SPD", "occluded"].recipe
     assert spd.name == "tiny-tiny-spd"
-    # A whole model in place of another keeps nothing of it.
+    # A complete model replaces all options of the other one.
     assert (spd.model.name, spd.model.dropout, spd.train.epochs) == ("tiny_spd", None, 1)
     assert spd.reproduces is None
     assert cells["Tiny + SPD", "test"].recipe.reproduces.accuracy == 60
@@ -173,7 +173,7 @@ def test_folders(place):
 
 
 def measured(folder, recipe, accuracy=0.5, lists=(), **more):
-    """Leaves what a finished run leaves, as far as a table reads it."""
+    """Writes the files of a finished run that a table reads."""
     folder = Path(folder)
     folder.mkdir(parents=True)
     folder.joinpath("recipe.yaml").write_text(dump(recipe))

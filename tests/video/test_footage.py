@@ -101,7 +101,7 @@ def test_uneven_times_are_kept_and_never_decrease(tmp_path, monkeypatch):
 
 
 def fake_capture(monkeypatch, fps=None, stamps=None):
-    """Lets OpenCV tell another frame rate, or other times in milliseconds."""
+    """Makes OpenCV report another frame rate, or other times in milliseconds."""
     real = cv2.VideoCapture
 
     class Capture:
@@ -166,7 +166,7 @@ def test_a_truncated_file_gives_its_frames_and_one_line(tmp_path, suffix, codec)
     ids=["empty", "text", "noise", "truncated mp4"],
 )
 def test_other_files_are_refused_in_one_line(tmp_path, capfd, content):
-    path = tmp_path / "a.txt"  # FFmpeg would show a .txt as a film of its letters
+    path = tmp_path / "a.txt"  # FFmpeg would decode a .txt as a film
     if content is None:
         path = write_video(tmp_path / "a.mp4", map(counting, range(20)))
         content = path.read_bytes()[:-200]
@@ -196,7 +196,7 @@ def test_without_opencv_the_extra_is_named(tmp_path, monkeypatch):
 
 
 class FakeCamera:
-    """Gives a new frame each `interval` seconds, as often as it is read, until `count`."""
+    """Returns a new frame every `interval` seconds, up to `count` frames."""
 
     interval, count, hangs = 0.01, 10**9, False
 

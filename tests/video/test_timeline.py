@@ -18,7 +18,7 @@ NAMES = ("happy", "sad", "<b>$odd$</b>")
 
 
 def filled(*spans, **options):
-    """Makes a timeline of (start, end, person, class number), fed 25 times a second."""
+    """Makes a timeline of (start, end, person, class number) with 25 frames per second."""
     timeline = Timeline(NAMES, **options)
     events = [
         (moment, person, target)

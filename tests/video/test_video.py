@@ -121,7 +121,7 @@ def test_smoothing_does_not_depend_on_the_frame_rate(tmp_path):
         at = [row for row in rows_of(tmp_path / str(fps)) if row["time_seconds"] == "1.300"]
         values.append(float(at[0]["smooth_sad"]))
         assert float(at[0]["raw_sad"]) > 0.75
-    # Between frames the old value is thought to last, for half a frame on average.
+    # The old value is assumed to last until the next frame, for half a frame on average.
     assert values[0] == pytest.approx(values[1], abs=0.08)
     assert 0.35 < values[1] < 0.7
 
@@ -229,7 +229,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, film):
             watch(color_predictor(), film, Output(tmp_path / "out", progress=progress))
     finally:
         signal.signal(signal.SIGINT, before)
-    # The rows are kept; half a video is of no use.
+    # The rows are kept, but not the incomplete video.
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["faces.csv"]
 
 
@@ -329,7 +329,7 @@ def test_the_command_from_a_model_file_to_a_timeline(tmp_path, tiny_run, film):
     assert lines[-1] == f"results       {tmp_path / 'out'}"
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 20 and rows[0]["width"] == "160.0"
-    # The same as the model says of the whole frame.
+    # The same as the prediction of the model for the whole frame.
     from kerasfer.predict import Predictor
 
     with_model = Predictor(tiny_run, faces="none")

@@ -5,7 +5,7 @@ from kerasfer.errors import DataError
 
 
 def official(tmp_path, tree):
-    """Three labelled sequences of two persons, one unlabelled, and a stray file of a Mac."""
+    """Three labeled sequences of two persons, one unlabeled, and a stray file of a Mac."""
     root = tmp_path / "ckplus"
     for sequence, num_frames, code in [
         ("S005/001", 5, 3),
