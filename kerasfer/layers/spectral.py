@@ -40,7 +40,7 @@ class ReEig(_Spectral):
         `(..., n, n)`, symmetric.
 
     Output shape:
-        The same; float32.
+        Same as the input; float32.
 
     Example:
         >>> from keras import ops
@@ -78,7 +78,7 @@ class LogEig(_Spectral):
         `(..., n, n)`, symmetric.
 
     Output shape:
-        The same; float32.
+        Same as the input; float32.
 
     Example:
         >>> from keras import ops
