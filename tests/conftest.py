@@ -1,6 +1,7 @@
 """Every test runs on the backend that KERAS_BACKEND names, with fixed seeds and no network."""
 
 import os
+import signal
 import time
 from collections import Counter
 
@@ -38,6 +39,11 @@ SLOW = (
     "tests/train",
     "tests/video/test_video.py",
 )
+
+
+def pytest_configure():
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # A shell's background jobs ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -141,7 +141,8 @@ def test_a_file_that_is_not_a_picture_gives_a_clear_message(page, face, tmp_path
     page.wait_for("document.querySelector('#cards [role=alert]') !== null")
     message = page.evaluate("document.querySelector('#cards').innerText").strip()
     assert message == (
-        "diary.png cannot be read as a picture: cannot identify image file 'diary.png'. "
+        "diary.png cannot be read as a picture: it has none of the supported formats (AVIF, BMP, "
+        "GIF, JPEG, PNG, PPM, TIFF, WEBP). "
         "Use a JPEG, PNG, WebP, BMP or TIFF picture."
     )
     assert "Traceback" not in page.evaluate("document.body.innerText")

@@ -228,15 +228,17 @@ class PrintEpochs(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
-        self.begun = self.printed = time.monotonic()
+        self.printed = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.monotonic()
+        if batch == 0:  # The first step takes longer, so it is left out of the estimate.
+            self.begun = now
         if now - self.printed < self.interval:
             return
         self.printed = now
         done, steps = batch + 1, self.params["steps"]
-        left = (now - self.begun) / done * (steps - done)
+        left = (now - self.begun) / batch * (steps - done) if batch else 0
         print(
             f"epoch {self.epoch + 1}/{self.epochs}  step {done:,} of {steps:,}  "
             f"loss {float(logs['loss']):.4f}"

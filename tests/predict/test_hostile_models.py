@@ -93,7 +93,7 @@ def test_a_layer_with_huge_outputs(save):
 
 
 def test_models_without_a_square_input(save):
-    assert "does not know its classes" in refusal(save(keras.Sequential()))
+    assert "does not store its class names" in refusal(save(keras.Sequential()))
     assert "has no input" in refusal(save(keras.Sequential([ClassProbabilities(NAMES)])))
     for shape in ((16, 24, 3), (None, None, 3), (16, 16, 1), (4, 4, 3), (16, 16), (5000, 5000, 3)):
         inputs = keras.Input(shape)

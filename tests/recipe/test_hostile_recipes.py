@@ -228,11 +228,9 @@ def check_file(text, overrides=()):
     return accepted
 
 
-def both(test):
-    """Runs a test of random recipes shortly, and for long with `pytest -m fuzz`."""
-    return pytest.mark.parametrize(
-        "examples", [100, pytest.param(1000, marks=pytest.mark.fuzz)], ids=["short", "long"]
-    )(test)
+@pytest.fixture
+def examples(request):
+    return 1000 if "fuzz" in request.config.getoption("-m") else 100
 
 
 def run(examples, inputs, strategy, check):
@@ -250,7 +248,7 @@ def run(examples, inputs, strategy, check):
     runs()
 
 
-@both
+@pytest.mark.fuzz
 def test_random_values(folder, inputs, examples):
     def check(values):
         try:
@@ -262,7 +260,7 @@ def test_random_values(folder, inputs, examples):
     run(examples, inputs, RECIPES, check)
 
 
-@both
+@pytest.mark.fuzz
 def test_random_changes_of_a_file(folder, inputs, examples):
     whole = dump(load_recipe("quickstart")).encode()
     change = st.tuples(st.integers(0, len(whole)), st.integers(0, 40), st.binary(max_size=8))
@@ -276,7 +274,7 @@ def test_random_changes_of_a_file(folder, inputs, examples):
     run(examples, inputs, st.lists(change, min_size=1, max_size=4), check)
 
 
-@both
+@pytest.mark.fuzz
 def test_random_text(folder, inputs, examples):
     tokens = ["{", "}", "[", "]", ": ", "- ", "\n", "  ", "&a ", "*a", "!!int ", "'", '"', "|", "#"]
     texts = st.lists(st.sampled_from([*tokens, *KEYS]) | st.text(max_size=4), max_size=40)
@@ -288,7 +286,7 @@ def test_random_text(folder, inputs, examples):
     )
 
 
-@both
+@pytest.mark.fuzz
 def test_random_overrides(folder, inputs, examples):
     keys = st.lists(st.sampled_from(KEYS), min_size=1, max_size=3).map(".".join)
     overrides = st.lists(st.tuples(keys, st.text(max_size=12)).map("=".join), max_size=3)

@@ -56,7 +56,9 @@ def test_train_and_evaluate(recipe, tmp_path, capsys):
     model = load_model(run / "model.keras", landmarks=True)
     assert model.input["pictures"].shape == (None, 16, 16, 3)
     assert model.input["landmarks"].shape == (None, 2, 2)
-    with pytest.raises(RunError, match="around landmarks, which only .*crop_mode random or fixed"):
+    with pytest.raises(
+        RunError, match="landmarks, which is supported only .*crop_mode random or fixed"
+    ):
         load_model(run / "model.keras")
     (tmp_path / "landmarks.csv").unlink()
     with pytest.raises(DataError, match="landmarks were not found"):
@@ -64,7 +66,7 @@ def test_train_and_evaluate(recipe, tmp_path, capsys):
 
 
 def test_the_number_of_points_must_be_the_number_of_crops(recipe, tmp_path):
-    with pytest.raises(DataError, match=r"takes 5 landmarks .*\(model.crops\); of synthetic 2 are"):
+    with pytest.raises(DataError, match=r"expects 5 landmarks .*\(model.crops\)\. Received: 2"):
         train(recipe("model.crops=5"), data_dir=tmp_path, output_dir=tmp_path / "runs")
 
 
