@@ -3,7 +3,7 @@
 import click
 
 from kerasfer.cli.shared import Command, data_dir_option
-from kerasfer.export.formats import FORMATS, QUANTIZATIONS
+from kerasfer.export.formats import FORMATS, INPUT_DTYPES, QUANTIZATIONS
 from kerasfer.text import percent
 
 
@@ -44,6 +44,13 @@ from kerasfer.text import percent
     "[default: 18]",
 )
 @click.option(
+    "--input-dtype",
+    type=click.Choice(INPUT_DTYPES),
+    default="float32",
+    show_default=True,
+    help="Type of the pictures that the file takes. For tflite also uint8, the bytes of a picture.",
+)
+@click.option(
     "--benchmark",
     is_flag=True,
     help="Print a table of all formats and quantizations instead, and keep no file.",
@@ -51,7 +58,18 @@ from kerasfer.text import percent
 @click.option(
     "--allow-mismatch", is_flag=True, help="Keep an export that disagrees with the model."
 )
-def export(run, format, quantize, output_dir, data_dir, pictures, opset, benchmark, allow_mismatch):
+def export(
+    run,
+    format,
+    quantize,
+    output_dir,
+    data_dir,
+    pictures,
+    opset,
+    input_dtype,
+    benchmark,
+    allow_mismatch,
+):
     """Export the model of a RUN, and verify that the export agrees with it.
 
     The export is loaded by its own runtime and compared with the model on up to 1,000 pictures of
@@ -70,8 +88,10 @@ def export(run, format, quantize, output_dir, data_dir, pictures, opset, benchma
       kerasfer export runs/quickstart --benchmark
     """
     if benchmark:
-        if format or quantize != "none" or opset:
-            raise click.UsageError("--benchmark excludes --format, --quantize and --opset.")
+        if format or quantize != "none" or opset or input_dtype != "float32":
+            raise click.UsageError(
+                "--benchmark excludes --format, --quantize, --opset and --input-dtype."
+            )
         from kerasfer.export import benchmark as benchmarks
 
         results = benchmarks.benchmark(run, data_dir=data_dir, pictures=pictures)
@@ -89,6 +109,7 @@ def export(run, format, quantize, output_dir, data_dir, pictures, opset, benchma
         data_dir=data_dir,
         pictures=pictures,
         opset=opset,
+        input_dtype=input_dtype,
         allow_mismatch=allow_mismatch,
     )
     click.echo(describe(report))

@@ -54,6 +54,8 @@ def convert(folder):
         "image_size": model.input_shape[1] if is_picture else None,
         "quantize": job.quantize,
     }
+    if job.input_dtype == "uint8":
+        _check_bytes(pictures, is_picture)
     if is_picture:
         _write_files(folder, pictures[:32])
     ready = rebuild(model, format.method) if format.method else in_float32
@@ -70,6 +72,8 @@ def convert(folder):
     representative = folder / "representative.npy"
     inputs = np.load(representative) if representative.exists() else pictures
     options = {} if job.opset is None else {"opset": job.opset}
+    if job.input_dtype != "float32":
+        options["input_dtype"] = job.input_dtype
     facts |= format.load_writer()(
         ready,
         folder / f"exported{format.suffix}",
@@ -133,6 +137,17 @@ def _check_probabilities(values):
             "Expected a model that returns probabilities, which are not negative and have the sum "
             f"1. Received: values from {values.min():.3g} to {values.max():.3g}. If these are "
             "logits, export keras.Sequential([model, keras.layers.Softmax()])."
+        )
+
+
+def _check_bytes(pictures, is_picture):
+    """Raises a `RunError` for a model whose inputs are not bytes."""
+    whole = np.array_equal(pictures, np.round(pictures))
+    if not (is_picture and whole and pictures.min() >= 0 and pictures.max() <= 255):
+        raise RunError(
+            "An input of uint8 requires a model for square RGB pictures of whole numbers in "
+            f"[0, 255]. Received: {'' if whole else 'fractional '}values from "
+            f"{pictures.min():.3g} to {pictures.max():.3g}, pictures.shape={pictures.shape}."
         )
 
 

@@ -34,6 +34,7 @@ def export_run(
     data_dir=None,
     pictures=None,
     opset=None,
+    input_dtype="float32",
     allow_mismatch=False,
 ):
     """Exports the model of a run, and compares the export with it on the run's validation pictures.
@@ -59,13 +60,15 @@ def export_run(
             `"int8"`, every second picture sets the ranges, and the comparison uses the others.
         opset: For ONNX: the version of the operator set, from 13 to 18. Defaults to 18. Older
             runtimes need a lower one: ONNX Runtime 1.13, for example, supports at most 17.
+        input_dtype: For TFLite: `"float32"`, or `"uint8"` for an input of bytes.
         allow_mismatch: Whether to keep an export that disagrees with the model.
 
     Returns:
         The dict of `export_report.json`; `"path"` is the exported file or folder.
 
     Raises:
-        RecipeError: If the format, the quantization or the opset is unknown or unsupported.
+        RecipeError: If the format, the quantization, the opset or `input_dtype` is unknown or
+            unsupported.
         RunError: If there is no model, the conversion fails, the file exists, or it disagrees.
         DataError: If the dataset of the run is missing for `"int8"`, or `pictures` has none.
 
@@ -76,7 +79,7 @@ def export_run(
     report["top1_agreement"]  # 0.996
     ```
     """
-    _check(format, quantize, opset)
+    _check(format, quantize, opset, input_dtype)
     model, name = _find(run, pictures)
     path = Path(output_dir) / name
     if format != "saved_model":
@@ -85,7 +88,8 @@ def export_run(
     given = None if pictures is None else str(pictures)
     if given not in (None, DRAWN) and not Path(given).is_dir():
         raise DataError(f"Expected a folder of pictures, or {DRAWN!r}. Received: {given}.")
-    job = Job(format, quantize, str(model), name, str(run), given, data_dir, opset=opset)
+    options = {"opset": opset, "input_dtype": input_dtype}
+    job = Job(format, quantize, str(model), name, str(run), given, data_dir, **options)
     with _work_folder(job, path) as work:
         return _export(job, work, path, str(run), allow_mismatch)
 
@@ -100,6 +104,7 @@ def export(
     representative=None,
     class_names=None,
     opset=None,
+    input_dtype="float32",
     allow_mismatch=False,
 ):
     """Exports any Keras model with one input and one output `(batch, classes)`.
@@ -110,7 +115,7 @@ def export(
     Args:
         model: A built `keras.Model`, or the path of a `.keras` file.
         path: The folder of the versions of a SavedModel, or the `.tflite` or `.onnx` file.
-        format, quantize, opset, allow_mismatch: As in `export_run`.
+        format, quantize, opset, input_dtype, allow_mismatch: As in `export_run`.
         pictures: float32 `(n, ...)`, several hundred real inputs for the comparison.
         representative: float32 `(n, ...)`, inputs from the training data for `"int8"`. Defaults to
             `pictures`.
@@ -131,7 +136,7 @@ def export(
     report["max_probability_difference"]  # 1e-06
     ```
     """
-    _check(format, quantize, opset)
+    _check(format, quantize, opset, input_dtype)
     path, suffix = Path(path), FORMATS[format].suffix
     if path.suffix != suffix and suffix:
         raise ValueError(f"`path` must end in {suffix!r} for {format!r}. Received: {path}.")
@@ -141,7 +146,8 @@ def export(
     names = None if class_names is None else tuple(class_names)
     file = str(Path(model).resolve()) if is_file else ""
     name = path.name.removesuffix(suffix)
-    job = Job(format, quantize, file, name, class_names=names, opset=opset)
+    options = {"opset": opset, "input_dtype": input_dtype}
+    job = Job(format, quantize, file, name, class_names=names, **options)
     with _work_folder(job, path) as work:
         for name, values in (("pictures", pictures), ("representative", representative)):
             if values is not None:
@@ -152,7 +158,7 @@ def export(
         return _export(job, work, path, str(model) if is_file else "a keras.Model", allow_mismatch)
 
 
-def _check(format, quantize, opset):
+def _check(format, quantize, opset, input_dtype):
     for argument, value, known in (
         ("format", format, FORMATS),
         ("quantize", quantize, QUANTIZATIONS),
@@ -169,6 +175,12 @@ def _check(format, quantize, opset):
     if opset is not None and opset not in opsets:
         expected = f"from {opsets[0]} to {opsets[-1]}" if opsets else "left out"
         raise RecipeError(f"opset must be {expected} for the format {format}. Received: {opset}.")
+    supported = FORMATS[format].input_dtypes
+    if input_dtype not in supported:
+        raise RecipeError(
+            f"input_dtype must be {' or '.join(supported)} for the format {format}. "
+            f"Received: {input_dtype}."
+        )
 
 
 def _find(run, pictures):
@@ -258,6 +270,7 @@ def _report(job, converted, measured, exported, work):
     return {
         "format": job.format,
         "quantize": job.quantize,
+        "input_dtype": job.input_dtype,
         **compared,
         "mismatch": mismatch,
         "size_bytes": _size(exported),

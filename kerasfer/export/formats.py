@@ -6,6 +6,7 @@ from importlib import import_module
 from kerasfer.faces.onnx_sessions import usable_cores
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+INPUT_DTYPES = ("float32", "uint8")
 
 # ONNX Runtime supports opset 13 since version 1.6 and 18 since 1.14. Int8 needs 13.
 OPSETS = tuple(range(13, 19))
@@ -26,6 +27,7 @@ class Format:
         quantizations: Values of `quantize` that the writer supports.
         opsets: Versions of ONNX's operator set that the writer supports. The last one is the
             default.
+        input_dtypes: Types of the input that the writer supports.
     """
 
     writer: str
@@ -34,6 +36,7 @@ class Format:
     threads: tuple = (None,)
     quantizations: tuple[str, ...] = ("none",)
     opsets: tuple[int, ...] = ()
+    input_dtypes: tuple[str, ...] = ("float32",)
 
     def load_writer(self):
         """Imports the writer."""
@@ -44,7 +47,12 @@ class Format:
 FORMATS = {
     "saved_model": Format("kerasfer.export.saved_model:write_saved_model"),
     "tflite": Format(
-        "kerasfer.export.tflite_file:write_tflite", ".tflite", "matmul", ONE_AND_ALL, QUANTIZATIONS
+        "kerasfer.export.tflite_file:write_tflite",
+        ".tflite",
+        "matmul",
+        ONE_AND_ALL,
+        QUANTIZATIONS,
+        input_dtypes=INPUT_DTYPES,
     ),
     "onnx": Format(
         "kerasfer.export.onnx_file:write_onnx",

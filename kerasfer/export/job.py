@@ -23,6 +23,7 @@ class Job:
         data_dir: Folder of the datasets, or `None` for the default.
         class_names: Names of the classes, or `None` for those that the model stores.
         opset: Version of ONNX's operator set, or `None` for the default.
+        input_dtype: One of the format's types of the input.
     """
 
     format: str
@@ -34,6 +35,7 @@ class Job:
     data_dir: str | None = None
     class_names: tuple[str, ...] | None = None
     opset: int | None = None
+    input_dtype: str = "float32"
 
     def save(self, folder):
         """Writes the job into a folder."""

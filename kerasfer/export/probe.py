@@ -89,10 +89,11 @@ def _load_tflite(path, threads):
     if any(op["op_name"].startswith("Flex") for op in interpreter._get_ops_details()):
         raise RuntimeError("The file needs TensorFlow's own operations (Flex).")
     run = interpreter.get_signature_runner()
-    (source,), (target,) = run.get_input_details(), run.get_output_details()
+    ((source, described),) = run.get_input_details().items()
+    (target,) = run.get_output_details()
 
     def one(picture):
-        return run(**{source: picture})[target]
+        return run(**{source: picture.astype(described["dtype"])})[target]
 
     return one
 

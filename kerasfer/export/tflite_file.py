@@ -22,11 +22,14 @@ WEIGHTED = (3, 4, 9)  # CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED in TFLite's 
 IN_FLOAT = (BilinearPool, RegionCrops, SPDAttention, SPDLayer, Unvech, Vech)
 
 
-def write_tflite(model, path, metadata, quantize="none", representative=None):
+def write_tflite(
+    model, path, metadata, quantize="none", representative=None, input_dtype="float32"
+):
     """Writes a TFLite file with a batch size of one.
 
     XNNPACK and other delegates need static shapes, and a phone classifies one face at a time.
-    Pictures and probabilities are float32 in every quantization.
+    The probabilities are float32 in every quantization, and so are the pictures unless
+    `input_dtype` is `"uint8"`.
 
     Args:
         model: A float32 `keras.Model` without eigendecompositions.
@@ -36,6 +39,7 @@ def write_tflite(model, path, metadata, quantize="none", representative=None):
         quantize: `"none"`; `"float16"` and `"dynamic"` store weights in two bytes and one byte;
             `"int8"` also computes with integers.
         representative: For `"int8"`: float32 `(n, ...)`, inputs from the training data.
+        input_dtype: `"float32"` or `"uint8"`, the type of the pictures.
 
     Returns:
         A dict for the report.
@@ -51,7 +55,7 @@ def write_tflite(model, path, metadata, quantize="none", representative=None):
             if quantize == "float16":
                 converter.target_spec.supported_types = [tf.float16]
             content = converter.convert()
-    path.write_bytes(adapt(content, metadata))
+    path.write_bytes(adapt(content, metadata, input_dtype))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(METADATA, json.dumps(metadata))
         archive.writestr(LABELS, "\n".join(metadata["class_names"]) + "\n")

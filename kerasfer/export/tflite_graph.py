@@ -13,12 +13,14 @@ from kerasfer.export.tflite_metadata import ENTRY, describe_classifier
 
 OUTPUT = "probabilities"
 OPERATIONS = schema.BuiltinOperator
-FLOAT32, INT32, INT64 = (getattr(schema.TensorType, name) for name in ("FLOAT32", "INT32", "INT64"))
+FLOAT32, INT32, INT64, UINT8 = (
+    getattr(schema.TensorType, name) for name in ("FLOAT32", "INT32", "INT64", "UINT8")
+)
 TYPES = {"float32": FLOAT32, "int32": INT32}
 STEEP = 2.0**14  # fits into float16; two such factors turn all but tiny numbers into their SIGN
 
 
-def adapt(content, metadata):
+def adapt(content, metadata, input_dtype="float32"):
     """Rewrites a TFLite file so that GPU delegates accept it and its batch can be resized.
 
     - No operation reads a computed tensor twice, since LiteRT's GPU accelerator would abort.
@@ -34,6 +36,8 @@ def adapt(content, metadata):
     Args:
         content: The bytes of a TFLite file with one signature, one input and one output.
         metadata: As in `kerasfer.export.tflite_metadata.describe_classifier`.
+        input_dtype: `"float32"`, or `"uint8"` for an input of bytes, which the first operation
+            casts to float32.
 
     Returns:
         The bytes of the new file.
@@ -43,6 +47,8 @@ def adapt(content, metadata):
         _Rewriting(model, graph).run()
     _drop_unused_codes(model)
     (signature,) = model.signatureDefs
+    if input_dtype == "uint8":
+        _Rewriting(model, model.subgraphs[signature.subgraphIndex]).take_bytes()
     (source,), (target,) = signature.inputs, signature.outputs
     target.name = OUTPUT.encode()
     tensors = model.subgraphs[signature.subgraphIndex].tensors
@@ -101,6 +107,19 @@ class _Rewriting:
             self._separate_inputs(operator)
             self.operators.append(operator)
         self.graph.operators = self.operators
+
+    def take_bytes(self):
+        """Makes the input uint8, and adds a CAST to float32 before the first operator."""
+        (source,) = self.graph.inputs
+        numbers = self._new_tensor(source, f"{self._name(source)}/float32")
+        self.graph.tensors[source].type = UINT8
+        for operator in self.graph.operators:
+            operator.inputs = [numbers if index == source else index for index in operator.inputs]
+        cast = self._add(OPERATIONS.CAST, [source], numbers)
+        cast.builtinOptions = schema.CastOptionsT()
+        cast.builtinOptions.inDataType, cast.builtinOptions.outDataType = UINT8, FLOAT32
+        cast.builtinOptionsType = schema.BuiltinOptions.CastOptions
+        self.graph.operators = [*self.operators, *self.graph.operators]
 
     def _spell_out_transpositions(self, operator):
         options = operator.builtinOptions

@@ -109,10 +109,17 @@ class RegionCrops(keras.layers.Layer):
             rows = ops.matmul(vertical[:, :, None], pictures[:, None])
             crops = ops.matmul(rows, ops.swapaxes(horizontal, -2, -1)[:, :, None])
         else:
-            shape = (-1, self.crops, *pictures.shape[1:])
-            rows = ops.reshape(pictures, (-1, 1, height, width * pictures.shape[3]))
-            rows = ops.reshape(ops.matmul(vertical, rows), shape)
-            crops = ops.matmul(horizontal[:, :, None], rows)
+            # Products of four axes, since TFLite 2.9 does not multiply tensors of five.
+            channels = pictures.shape[3]
+            rows = ops.reshape(pictures, (-1, 1, height, width * channels))
+            rows = ops.matmul(vertical, rows)
+            rows = ops.reshape(rows, (-1, self.crops, height, width, channels))
+            columns = ops.reshape(
+                ops.swapaxes(rows, 2, 3), (-1, self.crops, width, height * channels)
+            )
+            columns = ops.matmul(horizontal, columns)
+            columns = ops.reshape(columns, (-1, self.crops, width, height, channels))
+            crops = ops.swapaxes(columns, 2, 3)
         return ops.concatenate([inputs[:, None], as_pictures(crops, inputs.dtype)], axis=1)
 
     def compute_output_shape(self, input_shape):

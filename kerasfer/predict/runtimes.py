@@ -225,10 +225,13 @@ def _load_tflite(path, threads):
         interpreter = Interpreter(str(path), num_threads=threads)
         check_tensors(path, interpreter.get_tensor_details())
         run = interpreter.get_signature_runner()
-        (source,), (target,) = run.get_input_details(), run.get_output_details()
+        ((source, described),) = run.get_input_details().items()
+        (target,) = run.get_output_details()
     lock = threading.Lock()  # An interpreter has a single set of buffers.
 
     def predict(images):
+        if described["dtype"] == np.uint8:
+            images = np.rint(images).clip(0, 255).astype("uint8")
         # The graph has a batch size of 1.
         with lock, _as_run_error(path, "failed", ValueError, RuntimeError):
             return np.concatenate([run(**{source: image[None]})[target] for image in images])

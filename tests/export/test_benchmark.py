@@ -107,7 +107,12 @@ def test_the_command_measures_real_files(tmp_path, monkeypatch, in_process):
 
 
 def test_options_that_exclude_each_other(tmp_path):
-    for options in (["--format", "onnx"], ["--quantize", "int8"]):
+    for options in (
+        ["--format", "onnx"],
+        ["--quantize", "int8"],
+        ["--input-dtype", "uint8"],
+    ):
         result = CliRunner().invoke(main, ["export", "run", "--benchmark", *options])
         assert result.exit_code == 2
-        assert "--benchmark excludes --format, --quantize and --opset." in result.output
+        expected = "--benchmark excludes --format, --quantize, --opset and --input-dtype."
+        assert expected in result.output

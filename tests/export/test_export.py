@@ -132,6 +132,26 @@ def test_an_unsupported_opset(run, tmp_path, format, opset, expected):
     assert f"opset must be {expected} for the format {format}. Received: {opset}" in result.output
 
 
+def test_an_input_of_bytes(run, tmp_path, in_process):
+    report = export_run(run, "tflite", output_dir=tmp_path, input_dtype="uint8")
+    assert report["input_dtype"] == "uint8" and report["mismatch"] is None
+    images = pictures(5)
+    expected = load_runtime(run)(images)
+    np.testing.assert_allclose(load_runtime(report["path"])(images), expected, atol=0.01)
+    with pytest.raises(
+        RunError, match="fractional values from 0.051 to 0.988, pictures.shape=.5, 16"
+    ):
+        export(
+            run / "model.keras",
+            tmp_path / "scaled.tflite",
+            "tflite",
+            pictures=pictures(5) / 255,
+            input_dtype="uint8",
+        )
+    with pytest.raises(RecipeError, match="input_dtype must be float32 for the format onnx"):
+        export_run(run, "onnx", output_dir=tmp_path, input_dtype="uint8")
+
+
 # refused exports and final paths, without the processes
 
 

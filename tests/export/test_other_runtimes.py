@@ -13,10 +13,11 @@ import subprocess
 import keras
 import numpy as np
 import pytest
-from exported_models import NAMES, metadata, pictures
+from exported_models import NAMES, make_model, metadata, pictures
 from keras import layers
 
 from kerasfer.export.onnx_file import write_onnx
+from kerasfer.export.rebuild import rebuild
 from kerasfer.export.tflite_file import write_tflite
 from kerasfer.layers import BiMap, ClassProbabilities, Covariance, LogEig, SPDProject, Vech
 
@@ -33,7 +34,7 @@ source, = interpreter.get_input_details()
 target, = interpreter.get_output_details()
 answers = []
 for picture in np.load(folder + "/pictures.npy"):
-    interpreter.set_tensor(source["index"], picture[None])
+    interpreter.set_tensor(source["index"], picture[None].astype(source["dtype"]))
     interpreter.invoke()
     answers.append(interpreter.get_tensor(target["index"]))
 np.save(folder + "/answers.npy", np.concatenate(answers))
@@ -52,30 +53,60 @@ def model():
     return keras.Model(inputs, ClassProbabilities(NAMES)(layers.Dense(7, name="logits")(hidden)))
 
 
-@pytest.mark.parametrize("quantize", ["none", "float16", "dynamic", "int8"])
-def test_tflite_runtime(tmp_path, model, quantize):
+@pytest.fixture
+def old_tflite(tmp_path):
+    """Returns a function that predicts pictures with a file in the old TFLite."""
     python = os.environ.get("KERASFER_TFLITE_PYTHON")
     if not python:
         pytest.skip("KERASFER_TFLITE_PYTHON names no Python with tflite-runtime.")
+
+    def predict(path, images):
+        np.save(tmp_path / "pictures.npy", images)
+        arguments = [python, "-c", IN_OLD_PYTHON, str(tmp_path), str(path)]
+        done = subprocess.run(arguments, capture_output=True, text=True, env={})
+        assert done.returncode == 0, done.stderr
+        return np.load(tmp_path / "answers.npy")
+
+    return predict
+
+
+@pytest.mark.parametrize(
+    "quantize, input_dtype",
+    [
+        ("none", "float32"),
+        ("float16", "float32"),
+        ("dynamic", "float32"),
+        ("int8", "float32"),
+        ("int8", "uint8"),
+    ],
+)
+def test_tflite_runtime(tmp_path, old_tflite, model, quantize, input_dtype):
     images = pictures(40)
-    np.save(tmp_path / "pictures.npy", images)
     path = tmp_path / "faces.tflite"
-    write_tflite(model, path, metadata(quantize), quantize, images)
-    arguments = [python, "-c", IN_OLD_PYTHON, str(tmp_path), str(path)]
-    done = subprocess.run(arguments, capture_output=True, text=True, env={})
-    assert done.returncode == 0, done.stderr
+    write_tflite(model, path, metadata(quantize), quantize, images, input_dtype)
     limit = {"none": 1e-4, "float16": 0.01}.get(quantize, 0.1)
     expected = model.predict(images, verbose=0)
-    np.testing.assert_allclose(np.load(tmp_path / "answers.npy"), expected, atol=limit)
+    np.testing.assert_allclose(old_tflite(path, images), expected, atol=limit)
 
 
-@pytest.mark.parametrize("quantize", ["none", "int8"])
-def test_mediapipe_loads_the_unchanged_file(tmp_path, model, quantize):
+def test_spd_attention_in_tflite_runtime(tmp_path, old_tflite):
+    spd_attention = rebuild(make_model(), "matmul")
+    images = pictures(10)
+    path = tmp_path / "faces.tflite"
+    write_tflite(spd_attention, path, metadata())
+    expected = spd_attention.predict(images, verbose=0)
+    np.testing.assert_allclose(old_tflite(path, images), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "quantize, input_dtype", [("none", "float32"), ("int8", "float32"), ("none", "uint8")]
+)
+def test_mediapipe_loads_the_unchanged_file(tmp_path, model, quantize, input_dtype):
     mediapipe = pytest.importorskip("mediapipe")
     vision = pytest.importorskip("mediapipe.tasks.python.vision")
     images = pictures(20)
     path = tmp_path / "faces.tflite"
-    write_tflite(model, path, metadata(quantize), quantize, images)
+    write_tflite(model, path, metadata(quantize), quantize, images, input_dtype)
     base = mediapipe.tasks.BaseOptions(model_asset_path=str(path))
     options = vision.ImageClassifierOptions(base_options=base)
     with vision.ImageClassifier.create_from_options(options) as classifier:

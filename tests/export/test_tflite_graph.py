@@ -20,9 +20,11 @@ from kerasfer.layers import (
     ClassProbabilities,
     Covariance,
     LogEig,
+    RegionCrops,
     SPDProject,
     Vech,
 )
+from kerasfer.predict.runtimes import load_runtime
 
 OPERATIONS = schema.BuiltinOperator
 
@@ -97,6 +99,23 @@ def test_operations_run_on_old_runtimes(file):
         assert scales is None or scales.scale is None or len(scales.scale) == 1
 
 
+def test_products_of_region_crops_run_on_old_runtimes(tmp_path):
+    inputs = layers.Input((SIZE, SIZE, 3))
+    crops = RegionCrops(mode="fixed", data_format="channels_last")(inputs)
+    features = layers.Flatten()(crops)
+    model = Model(inputs, ClassProbabilities(NAMES)(layers.Dense(7, name="logits")(features)))
+    write_tflite(model, tmp_path / "crops.tflite", metadata())
+    file = flatbuffer_utils.read_model(str(tmp_path / "crops.tflite"))
+    products = operators(file, OPERATIONS.BATCH_MATMUL)
+    assert len(products) == 2
+    for product in products:
+        for index in (*product.inputs, *product.outputs):
+            assert len(file.subgraphs[0].tensors[index].shape) <= 4  # TFLite 2.7 has no more
+    images = pictures(3)
+    answers = load_runtime(tmp_path / "crops.tflite")(images)
+    np.testing.assert_allclose(answers, model.predict(images, verbose=0), atol=1e-5)
+
+
 def test_answers_in_every_batch_size(written):
     path, model, quantize = written
     images = pictures(12)
@@ -114,6 +133,22 @@ def test_answers_in_every_batch_size(written):
     together.invoke()
     answers = together.get_tensor(together.get_output_details()[0]["index"])
     np.testing.assert_allclose(answers, single, atol=1e-5)
+
+
+def test_an_input_of_bytes(written, tmp_path):
+    path, model, quantize = written
+    images, file = pictures(12), tmp_path / "bytes.tflite"
+    write_tflite(model, file, metadata(quantize), quantize, pictures(40), input_dtype="uint8")
+    interpreter = Interpreter(str(file))
+    run = interpreter.get_signature_runner()
+    assert run.get_input_details()["pictures"]["dtype"] == np.uint8
+    answers = [run(pictures=image[None].astype("uint8"))["probabilities"] for image in images]
+    expected = load_runtime(path)(images)
+    np.testing.assert_allclose(np.concatenate(answers), expected, atol=1e-5)
+    runtime = load_runtime(file)
+    np.testing.assert_allclose(runtime(images), expected, atol=1e-5)
+    near = (images + np.where(images > 127, -0.4, 0.4)).astype("float32")
+    np.testing.assert_array_equal(runtime(near), runtime(images))
 
 
 def test_the_file_describes_itself(written, file):
