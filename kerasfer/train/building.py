@@ -7,7 +7,6 @@ from kerasfer.data.samples import class_weights, limit
 from kerasfer.data.scanning import check_readable
 from kerasfer.models import build_model
 from kerasfer.models.loading import check_landmarks
-from kerasfer.train.devices import validation_multiple
 from kerasfer.train.distillation import Distilled
 from kerasfer.train.stages import check_warmup
 from kerasfer.train.teachers import load_teacher
@@ -80,7 +79,7 @@ def make_batches(fold, data, seed, evaluation_batch_size, num_devices=1):
         sample_weights=class_weights(samples.labels, data.class_weights),
         multiple=num_devices,
     )
-    validation = Training(shuffle=False, multiple=validation_multiple(num_devices))
+    validation = Training(shuffle=False, multiple=num_devices)
     size, shared = data.image_size, {"on_bad_image": data.on_bad_image, "workers": data.workers}
     batches = TrainingBatches(
         Batches(samples, size, data.batch_size, training=training, **shared),

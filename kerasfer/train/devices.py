@@ -11,8 +11,9 @@ reported training loss counts the penalty of a layer, such as `logreg_weight`, m
 because Keras collects the penalties of all devices in one list.
 
 The pictures at the end of an epoch that cannot be shared evenly are left out. They are fewer than
-there are devices, and other ones in each epoch. TensorFlow also leaves out such pictures at the end
-of the validation split. The test split is always evaluated completely, by one device.
+there are devices, and other ones in each epoch. Such pictures at the end of the validation split
+are left out too, because Keras shares all batches of a pass as it shares the first one. The test
+split is always evaluated completely, by one device.
 """
 
 import contextlib
@@ -60,13 +61,13 @@ def find_devices(recipe):
             f"data.batch_size must be a multiple of the number of devices, {wanted}. Received: "
             f"{recipe.data.batch_size}."
         )
+    if recipe.evaluate.batch_size % wanted:
+        raise RecipeError(
+            "evaluate.batch_size must be a multiple of the number of devices, "
+            f"{wanted}. Received: {recipe.evaluate.batch_size}."
+        )
     if backend == "tensorflow":
         _check_tensorflow(recipe, wanted)
-        if recipe.evaluate.batch_size % wanted:
-            raise RecipeError(
-                "evaluate.batch_size must be a multiple of the number of devices, "
-                f"{wanted}. Received: {recipe.evaluate.batch_size}."
-            )
     return found[:wanted]
 
 
@@ -80,16 +81,11 @@ def parallel(devices):
     if len(devices) == 1:
         yield
     elif keras.backend.backend() == "jax":
-        with DataParallel(devices=devices).scope():
+        with keras.distribution.DataParallel(devices=devices).scope():
             yield
     else:
         with _mirrored(tuple(devices)).scope():
             yield
-
-
-def validation_multiple(num_devices):
-    """Returns the number of which the size of a validation batch must be a multiple."""
-    return num_devices if keras.backend.backend() == "tensorflow" else 1
 
 
 def synchronize(model, devices):
@@ -110,15 +106,6 @@ def without_synchronization(model):
     finally:
         for layer in changed:
             layer.synchronized = True
-
-
-class DataParallel(keras.distribution.DataParallel):
-    """Splits batches over devices. All devices compute a batch that cannot be split evenly."""
-
-    def get_data_layout(self, data_shape):
-        if data_shape[0] % self.num_model_replicas:
-            return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
-        return super().get_data_layout(data_shape)
 
 
 @functools.cache

@@ -70,6 +70,8 @@ def test_what_devices_cannot_do_is_refused_before_the_training(results):
     refused = results["refused"]
     assert f"train.devices is 3, but {BACKEND} finds 2: cpu:0, cpu:1" in refused["number"]
     assert "data.batch_size must be a multiple of the number of devices, 2" in refused["batch"]
+    batch = refused["evaluation_batch"]
+    assert "evaluate.batch_size must be a multiple of the number of devices, 2" in batch
     if BACKEND == "tensorflow":
         assert "optimizer.clip_norm is unsupported on tensorflow" in refused["clip_norm"]
     else:
