@@ -114,11 +114,9 @@ def split_length(x):
     Returns:
         The scaled matrices `(..., n, m)` and their factors `(..., 1, 1)`, which are positive.
     """
-    axes = (-2, -1)
-    # The lower bounds avoid 0 / 0. Both are normal numbers in float16. `initial` also allows empty
-    # batches.
-    largest = ops.max(ops.abs(x), axis=axes, keepdims=True, initial=1e-4)
-    mean_square = ops.mean(ops.square(x / largest), axis=axes, keepdims=True)
+    # The lower bounds avoid 0 / 0. Both are normal numbers in float16.
+    largest = ops.maximum(_largest_entry(x), 1e-4)
+    mean_square = ops.mean(ops.square(x / largest), axis=(-2, -1), keepdims=True)
     count = ops.cast(ops.shape(x)[-2] * ops.shape(x)[-1], x.dtype)
     root = ops.sqrt(ops.maximum(mean_square, 1e-4)) * ops.sqrt(count)
     largest, root = ops.stop_gradient(largest), ops.stop_gradient(root)
@@ -169,6 +167,14 @@ def check_square(shape):
 
 def frobenius_norm(x):
     # Squares of large entries overflow float16, in which exported models may run.
-    largest = ops.maximum(ops.max(ops.abs(x), axis=(-2, -1), keepdims=True), 1e-30)
+    largest = ops.maximum(_largest_entry(x), 1e-30)
     square = ops.sum(ops.square(x / largest), axis=(-2, -1), keepdims=True)
     return largest * ops.sqrt(square)
+
+
+def _largest_entry(x):
+    """Returns the largest absolute value of each matrix: `(..., n, m)` → `(..., 1, 1)`."""
+    options = {"axis": (-2, -1), "keepdims": True}
+    if backend.backend() == "tensorflow":  # `amax` rejects empty batches here.
+        return ops.max(ops.abs(x), initial=0.0, **options)
+    return ops.amax(ops.abs(x), **options)  # `max` rejects them on torch.

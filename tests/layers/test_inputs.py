@@ -11,9 +11,13 @@ from kerasfer.layers import (
     BiMap,
     ClassProbabilities,
     Covariance,
+    ExpEig,
     FusedBatchNormalization,
+    LogEig,
+    ReEig,
     RegionCrops,
     SPDAttention,
+    SPDBatchNormalization,
     SPDProject,
     Unvech,
     Vech,
@@ -136,10 +140,23 @@ def test_matrices_of_every_type(kind, dtype, compiled):
     np.testing.assert_allclose(to_numpy(result), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", MATRICES)
+SPD = 0.1 * SYMMETRIC @ SYMMETRIC.transpose(0, 2, 1) + np.eye(4)
+SPECTRAL = {
+    f"{name} {method}": (lambda make=make, method=method: make(method=method), SPD)
+    for method in ("eigh", "matmul")
+    for name, make in {
+        "log": lambda **kw: LogEig(1e-4, **kw),
+        "rectify": lambda **kw: ReEig(1e-4, **kw),
+        "exp": lambda **kw: ExpEig(**kw),
+        "normalize": lambda **kw: SPDBatchNormalization(**kw),
+    }.items()
+}
+
+
+@pytest.mark.parametrize("kind", [*MATRICES, *SPECTRAL])
 @pytest.mark.parametrize("batch", [0, 1])
 def test_small_batches_of_matrices(kind, batch):
-    make, x = MATRICES[kind]
+    make, x = (MATRICES | SPECTRAL)[kind]
     layer = make()
     expected = to_numpy(call(layer, x.astype("float32")))
     result = to_numpy(call(layer, x[:batch].astype("float32")))
