@@ -1,6 +1,11 @@
 """The structure of the package: imports point in one direction, and files stay short."""
 
 import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -44,15 +49,14 @@ def room(module):
 
 
 def imports(file):
-    """Yields the modules of kerasfer that a file imports, inside of functions too."""
+    """Yields the modules that a file imports, inside of functions too."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("kerasfer"))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kerasfer"):
-            if node.module == "kerasfer":
-                yield from (f"kerasfer.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "kerasfer":
+            yield from (f"kerasfer.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -64,9 +68,30 @@ def test_imports_point_to_earlier_rooms(file):
     wrong = [
         module
         for module in imports(file)
-        if (name := room(module)) and not name.startswith("__") and name not in allowed
+        if module.startswith("kerasfer")
+        and (name := room(module))
+        and not name.startswith("__")
+        and name not in allowed
     ]
     assert wrong == [], f"{own} must only import {', '.join(allowed)}"
+
+
+def test_every_imported_package_is_declared():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    required = [*project["project"]["dependencies"], *chain.from_iterable(extras.values())]
+    declared = {re.match(r"[\w.-]+", one)[0].lower() for one in required}
+    # A part of pydantic, which requires one exact version of it.
+    declared.add("pydantic_core")
+    packages = {module.split(".")[0] for file in FILES for module in imports(file)}
+    known = packages_distributions()  # Extras that are not installed have the name of the package.
+    missing = [
+        package
+        for package in packages - set(sys.stdlib_module_names) - {"kerasfer"}
+        if not declared & {name.lower().replace("_", "-") for name in known.get(package, [])}
+        and package not in declared
+    ]
+    assert missing == []
 
 
 def test_the_root_holds_few_modules():
