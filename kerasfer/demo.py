@@ -12,7 +12,6 @@ import threading
 from abc import ABCMeta
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from PIL import Image
 
@@ -21,7 +20,7 @@ from kerasfer.data.synthetic import draw_face
 from kerasfer.errors import DataError, RunError
 from kerasfer.predict import Predictor
 from kerasfer.predict.drawing import draw, upscale
-from kerasfer.text import percent
+from kerasfer.text import load_template, percent
 from kerasfer.video.timeline import class_colors
 
 MAX_CARDS = 12  # Faces with a card. The picture shows the boxes of all faces.
@@ -264,15 +263,7 @@ def _data_uri(picture):
 
 def _render(cards=(), notes=(), *, colors=None, alert=False):
     """Renders HTML from the values of `_card` and a list of sentences."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kerasfer", "."),
-        autoescape=True,  # Names of classes and files come from users.
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent}
-    template = environment.get_template("demo.html.jinja")
+    template = load_template("kerasfer", "demo.html.jinja", percent=percent)
     return template.render(cards=cards, notes=notes, colors=colors, alert=alert)
 
 

@@ -1,4 +1,4 @@
-"""Formats numbers, durations, suggestions and names for messages."""
+"""Formats numbers, durations, suggestions and names for messages, and HTML pages."""
 
 from difflib import get_close_matches
 
@@ -84,3 +84,30 @@ def printable(name):
 
 def _has_only_escapes(text):
     return all("\udc80" <= letter <= "\udcff" for letter in text if "\ud800" <= letter <= "\udfff")
+
+
+def load_template(package, name, **filters):
+    """Loads a Jinja template of HTML from a package.
+
+    Values are escaped, since names of classes and files come from users, and missing values are
+    errors.
+
+    Args:
+        package: The name of the package, such as `"kerasfer.report"`.
+        name: The name of the file in it.
+        **filters: The functions that the template uses as filters.
+
+    Returns:
+        A `jinja2.Template`.
+    """
+    import jinja2  # Takes time that a command line without HTML should not cost.
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(package, "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters
+    return environment.get_template(name)

@@ -7,7 +7,6 @@ loads no resources from a network, so it can be mailed or archived.
 import base64
 import io
 
-import jinja2
 import numpy as np
 from PIL import Image
 
@@ -19,7 +18,7 @@ from kerasfer.files import write_json, write_text
 from kerasfer.recipe import dump
 from kerasfer.report.figures import best_epoch, curve_panels
 from kerasfer.runs.folder import RunFolder
-from kerasfer.text import duration, percent
+from kerasfer.text import duration, load_template, percent
 
 PAPERS = {
     "obsr": "Lyu et al., Facial Expression Recognition via Optimized Bilinear ResNet34, 2024",
@@ -199,15 +198,7 @@ def _largest_confusions(metrics, n=3):
 
 
 def _template():
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kerasfer.report", "."),
-        autoescape=True,  # Class names and ids come from users' folders.
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "duration": duration}
-    return environment.get_template("report.html.jinja")
+    return load_template("kerasfer.report", "report.html.jinja", percent=percent, duration=duration)
 
 
 def _thumbnail(picture):

@@ -8,7 +8,6 @@ import base64
 import io
 import math
 
-import jinja2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,6 +17,7 @@ from PIL import Image
 from kerasfer import __version__
 from kerasfer.files import replace_file, write_text
 from kerasfer.plotting import INK, style
+from kerasfer.text import load_template
 
 # Distinguishable with color vision deficiencies (after Okabe and Ito), on light and dark pages.
 COLORS = {
@@ -241,16 +241,9 @@ def write_timeline(timeline, path, *, title, facts, problem=None):
         facts: A dict of labels and short texts that the page shows at the top.
         problem: A warning that the page shows, or `None`.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kerasfer.video", "."),
-        autoescape=True,  # Names of classes and files come from users.
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"clock": clock, "jpeg": _data_uri}
+    template = load_template("kerasfer.video", "timeline.html.jinja", clock=clock, jpeg=_data_uri)
     end = max(timeline.end, 1e-3)
-    page = environment.get_template("timeline.html.jinja").render(
+    page = template.render(
         title=title,
         facts=facts,
         problem=problem,
