@@ -66,3 +66,33 @@ def paired_difference(correct, others_correct):
     p_value = 2 * normal.cdf(-abs(float(differences.sum())) / spread) if spread else 1.0
     by_seed = tuple(float(value) for value in (first - second).mean(axis=1))
     return PairedDifference(mean, (mean - half_width, mean + half_width), p_value, by_seed)
+
+
+def paired_interval(before, after):
+    """Computes the 95 % interval of the change of a rate on the same samples.
+
+    Unlike that of `paired_difference`, the interval has a width even if nothing changes, which few
+    samples or rare changes require. It is for a single pair of models.
+
+    Args:
+        before, after: bool `(n,)`, whether each sample is correct.
+
+    Returns:
+        The lower and the upper end of `after`'s rate minus that of `before`.
+
+    Example:
+
+    >>> before = np.array([True, True, True, False] * 50)
+    >>> low, high = paired_interval(before, ~before)
+    >>> round(low, 2), round(high, 2)
+    (-0.61, -0.38)
+
+    Source: Bonett and Price, Adjusted Wald confidence interval for a difference of binomial
+    proportions based on paired data, 2012.
+    """
+    count = len(before) + 2
+    gained = (np.sum(after & ~before) + 1) / count
+    lost = (np.sum(before & ~after) + 1) / count
+    change = gained - lost
+    margin = 1.96 * np.sqrt((gained + lost - change**2) / count)
+    return float(max(change - margin, -1.0)), float(min(change + margin, 1.0))

@@ -165,22 +165,19 @@ def _check(format, quantize, opset, input_dtype):
     ):
         if value not in known:
             raise RecipeError(f"{argument} must be one of {', '.join(known)}. Received: {value!r}.")
-    supported = FORMATS[format].quantizations
-    if quantize not in supported:
-        raise RecipeError(
-            f"quantize must be one of {', '.join(supported)} for the format {format}. "
-            f"Received: {quantize}."
-        )
+    for argument, value, supported in (
+        ("quantize", quantize, FORMATS[format].quantizations),
+        ("input_dtype", input_dtype, FORMATS[format].input_dtypes),
+    ):
+        if value not in supported:
+            raise RecipeError(
+                f"{argument} must be one of {', '.join(supported)} for the format {format}. "
+                f"Received: {value}."
+            )
     opsets = FORMATS[format].opsets
     if opset is not None and opset not in opsets:
         expected = f"from {opsets[0]} to {opsets[-1]}" if opsets else "left out"
         raise RecipeError(f"opset must be {expected} for the format {format}. Received: {opset}.")
-    supported = FORMATS[format].input_dtypes
-    if input_dtype not in supported:
-        raise RecipeError(
-            f"input_dtype must be {' or '.join(supported)} for the format {format}. "
-            f"Received: {input_dtype}."
-        )
 
 
 def _find(run, pictures):

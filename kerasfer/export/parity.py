@@ -3,6 +3,7 @@
 import numpy as np
 
 from kerasfer.errors import RunError
+from kerasfer.evaluate.paired import paired_interval
 
 LEAST_AGREEMENT = 0.999  # share of pictures with the same top class, in float32
 MOST_DIFFERENCE = 1e-3  # of any probability, in float32
@@ -66,33 +67,6 @@ def compare(probabilities, reference, targets=None):
             "interval": [low, high],
         }
     return result
-
-
-def paired_interval(before, after):
-    """Computes the 95 % interval of the change of a rate on the same samples.
-
-    Args:
-        before, after: bool `(n,)`, whether each sample is correct.
-
-    Returns:
-        The lower and the upper end of `after`'s rate minus that of `before`.
-
-    Example:
-
-    >>> before = np.array([True, True, True, False] * 50)
-    >>> low, high = paired_interval(before, ~before)
-    >>> round(low, 2), round(high, 2)
-    (-0.61, -0.38)
-
-    Source: Bonett and Price, Adjusted Wald confidence interval for a difference of binomial
-    proportions based on paired data, 2012.
-    """
-    count = len(before) + 2
-    gained = (np.sum(after & ~before) + 1) / count
-    lost = (np.sum(before & ~after) + 1) / count
-    change = gained - lost
-    margin = 1.96 * np.sqrt((gained + lost - change**2) / count)
-    return float(max(change - margin, -1.0)), float(min(change + margin, 1.0))
 
 
 def find_mismatch(compared, quantize):

@@ -148,7 +148,7 @@ def test_an_input_of_bytes(run, tmp_path, in_process):
             pictures=pictures(5) / 255,
             input_dtype="uint8",
         )
-    with pytest.raises(RecipeError, match="input_dtype must be float32 for the format onnx"):
+    with pytest.raises(RecipeError, match="input_dtype must be one of float32 for the format onnx"):
         export_run(run, "onnx", output_dir=tmp_path, input_dtype="uint8")
 
 
