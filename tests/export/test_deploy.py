@@ -8,9 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import keras
@@ -19,6 +18,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from exported_models import NAMES, make_model, metadata, pictures
+from loopback import serving
 from PIL import Image
 
 from kerasfer.export.saved_model import write_saved_model
@@ -203,13 +203,8 @@ def rest_server(signatures):
         def log_message(self, *arguments):
             pass
 
-    server = HTTPServer(("localhost", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://localhost:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as address:
+        yield address
 
 
 def test_the_rest_client(signatures, files, rest_server):

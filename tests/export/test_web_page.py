@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 
 import keras
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from chromium import Chromium, find_chromium
 from exported_models import NAMES, make_model, metadata
+from loopback import serving
 from PIL import Image
 
 from kerasfer.data.synthetic import draw_face
@@ -82,13 +82,8 @@ def address(site):
             pass
 
     handler = functools.partial(Handler, directory=str(site))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(handler) as root:
+        yield f"{root}/"
 
 
 @pytest.fixture
