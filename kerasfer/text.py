@@ -1,5 +1,6 @@
-"""Formats numbers, durations, suggestions and names for messages, and HTML pages."""
+"""Formats numbers, durations, suggestions, names and the processor for people, and HTML pages."""
 
+import os
 from difflib import get_close_matches
 
 
@@ -84,6 +85,19 @@ def printable(name):
 
 def _has_only_escapes(text):
     return all("\udc80" <= letter <= "\udcff" for letter in text if "\ud800" <= letter <= "\udfff")
+
+
+def usable_cores():
+    """Returns the number of cores that this process may use, which containers often limit."""
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe_cpu():
+    """Describes the cores that this process may use, such as "CPU, 2 cores"."""
+    cores = usable_cores()
+    return f"CPU, {cores} core{'s' * (cores != 1)}"
 
 
 def load_template(package, name, **filters):

@@ -1,11 +1,11 @@
 """Applies functions to every picture of a dataset, which are decoded in threads."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from kerasfer.errors import DataError
+from kerasfer.text import usable_cores
 
 SMALL = 64  # Pixels of pictures that are decoded only to see whether they can be.
 STEP = 16  # Pictures between two reports of progress.
@@ -20,7 +20,7 @@ def scan(samples, function, *, shortest=None, workers=None, progress=None):
         function: Takes a uint8 picture `(height, width)` or `(height, width, 3)`. It is called
             from several threads.
         shortest: As for `kerasfer.data.pictures.read_picture`, to shrink large pictures.
-        workers: int >= 1, the number of threads; `None` for the cores of the machine, at most 8.
+        workers: int >= 1, the number of threads; `None` for the usable cores, at most 8.
         progress: Is called with the number of finished pictures, a few times per second or less.
 
     Yields:
@@ -32,7 +32,7 @@ def scan(samples, function, *, shortest=None, workers=None, progress=None):
     >>> list(scan(load_dataset("synthetic", num_samples=2), lambda picture: picture.shape))
     [(64, 64, 3), (64, 64, 3)]
     """
-    workers = min(os.cpu_count() or 1, 8) if workers is None else workers
+    workers = min(usable_cores(), 8) if workers is None else workers
 
     def decode(index):
         try:

@@ -15,11 +15,11 @@ from kerasfer.export.formats import FORMATS, QUANTIZATIONS
 from kerasfer.export.job import DRAWN, Job
 from kerasfer.export.parity import MOST_DIFFERENCE, compare, find_mismatch
 from kerasfer.export.processes import convert, measure
-from kerasfer.faces.onnx_sessions import usable_cores
 from kerasfer.files import is_abandoned, one_at_a_time, only_writer, write_json
 from kerasfer.models.pretrained import PRETRAINED, pretrained_path
 from kerasfer.runs.finding import find_run
 from kerasfer.runs.folder import RunFolder
+from kerasfer.text import describe_cpu
 
 REPORT = "export_report.json"
 _WORK = ".export-"  # The beginning of the names of work folders.
@@ -278,7 +278,7 @@ def _report(job, converted, measured, exported, work):
         "image_size": metadata["image_size"],
         **converted,
         "versions": {"kerasfer": __version__, **converted["versions"], **measured["versions"]},
-        "device": f"CPU, {usable_cores()} cores",
+        "device": describe_cpu(),
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

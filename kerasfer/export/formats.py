@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib import import_module
 
-from kerasfer.faces.onnx_sessions import usable_cores
+from kerasfer.text import usable_cores
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 INPUT_DTYPES = ("float32", "uint8")

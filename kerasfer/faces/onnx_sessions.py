@@ -1,7 +1,8 @@
 """Runs small ONNX models on the cores that the process may use."""
 
-import os
 from functools import partial
+
+from kerasfer.text import usable_cores
 
 # Version 17 of the operators, in a file format that every supported ONNX Runtime reads.
 OPSET, IR_VERSION = 17, 9
@@ -46,10 +47,3 @@ def open_session(model):
 
 def _run(session, **inputs):
     return session.run(None, inputs)
-
-
-def usable_cores():
-    """Returns the number of cores that this process may use, which containers often limit."""
-    if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

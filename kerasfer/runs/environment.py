@@ -1,6 +1,5 @@
 """Describes the environment of a run: versions, backend, device, revision and time."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import keras
 
 from kerasfer import __version__
 from kerasfer.errors import RecipeError, RunError
+from kerasfer.text import describe_cpu
 
 
 def environment(seed):
@@ -35,7 +35,7 @@ def environment(seed):
         "keras": keras.version(),
         "backend": backend,
         "backend_version": sys.modules[backend].__version__,
-        "device": ", ".join(found) if found else _describe_cpu(),
+        "device": ", ".join(found) if found else describe_cpu(),
         "platform": platform.platform(),
         "seed": seed,
         "git_revision": _git_revision(),
@@ -128,15 +128,6 @@ def emulates_half_precision(cpu_facts="/proc/cpuinfo"):
         word for line in lines if line.startswith(("flags", "features")) for word in line.split()
     }
     return bool(known) and not known & {"avx512f", "bf16"}
-
-
-def _describe_cpu():
-    """Describes the cores that this process may use, which `taskset` can reduce."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows.
-        cores = os.cpu_count()
-    return f"CPU, {cores} core{'s' * (cores != 1)}"
 
 
 def _git_revision():

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kerasfer.errors import RunError
+from kerasfer.text import usable_cores
 
 ANSWER_SECONDS = 10  # Time limit for a cluster to accept a connection.
 VISIBLE_SECONDS = 20  # Time limit for all machines of a cluster to look for files.
@@ -40,7 +41,7 @@ def joined_cluster(workers, *, address=None, gpus=0.0, threads=1, variables=None
     """
     check_installed()
     if address is None:
-        _check_cores(workers * threads, "this machine", local_cores())
+        _check_cores(workers * threads, "this machine", usable_cores())
     elif address != "auto":
         _check_answers(address)
     for name, value in _QUIET.items():
@@ -134,14 +135,6 @@ def last_line(error):
     """Returns the last line of Ray's message about an error, which names the error of a worker."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip().rstrip(".") if lines else type(error).__name__
-
-
-def local_cores():
-    """Returns the number of cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows.
-        return os.cpu_count()
 
 
 def _check_cores(needed, place, found):

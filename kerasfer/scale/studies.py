@@ -8,8 +8,9 @@ from pathlib import Path
 from kerasfer.data.loading import data_folder
 from kerasfer.errors import KerasferError
 from kerasfer.recipe.schema import Recipe
-from kerasfer.scale.cluster import check_visible, joined_cluster, last_line, local_cores
+from kerasfer.scale.cluster import check_visible, joined_cluster, last_line
 from kerasfer.tables.running import complete, missing_jobs
+from kerasfer.text import usable_cores
 
 ATTEMPTS = 3  # A run whose process is killed continues from its last checkpoint.
 
@@ -37,7 +38,7 @@ class Resources:
         """The cores of each run."""
         if self.cpus_per_run:
             return self.cpus_per_run
-        return 1 if self.address else max(1, local_cores() // self.workers)
+        return 1 if self.address else max(1, usable_cores() // self.workers)
 
 
 def run_in_parallel(tables, resources, *, data_dir=None, output_dir="runs", hours=None, tell=print):

@@ -17,9 +17,9 @@ from keras import layers
 from kerasfer.cli import main
 from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.export import FORMATS, export, export_run, exporting, processes
-from kerasfer.faces.onnx_sessions import usable_cores
 from kerasfer.layers import BiMap, LogEig, Vech
 from kerasfer.predict.runtimes import load_runtime
+from kerasfer.text import describe_cpu, usable_cores
 
 SETTINGS = {"num_pictures": 20, "top1_agreement": 1.0, "max_probability_difference": 1e-6}
 
@@ -63,7 +63,7 @@ def test_a_run_to_each_format(run, tmp_path, request, format):
     assert report["trained_precision"]["max_probability_difference"] > 0  # bfloat16
     threads = {"default"} if format == "saved_model" else {"1", str(usable_cores())}
     assert set(report["latency_ms"]) == threads
-    assert report["device"] == f"CPU, {usable_cores()} cores"
+    assert report["device"] == describe_cpu()
     for latency in report["latency_ms"].values():
         assert 0 < latency["p50"] <= latency["p95"]
     package = {"saved_model": "tensorflow", "onnx": "onnxruntime", "tflite": "ai-edge-litert"}

@@ -30,7 +30,7 @@ def model(tmp_path):
 @pytest.fixture
 def two_cores(monkeypatch):
     """Lets two workers start on a machine with one core."""
-    monkeypatch.setattr(cluster, "local_cores", lambda: 2)
+    monkeypatch.setattr(cluster, "usable_cores", lambda: 2)
 
 
 def read_rows(folder):
@@ -127,7 +127,7 @@ def test_a_cluster_that_does_not_answer_is_reported_in_time(tmp_path, model):
 
 
 def test_more_workers_than_cores_are_refused(monkeypatch):
-    monkeypatch.setattr(cluster, "local_cores", lambda: 2)
+    monkeypatch.setattr(cluster, "usable_cores", lambda: 2)
     with (
         pytest.raises(RunError, match="as this machine has cores, 2. Received: workers for 3"),
         cluster.joined_cluster(3),

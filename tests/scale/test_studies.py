@@ -59,7 +59,7 @@ def test_options_that_belong_together(table):
 
 
 def test_cores_are_shared_by_the_runs(monkeypatch):
-    monkeypatch.setattr(studies, "local_cores", lambda: 8)
+    monkeypatch.setattr(studies, "usable_cores", lambda: 8)
     assert Resources(2).threads == 4
     assert Resources(16).threads == 1
     assert Resources(2, cpus_per_run=3).threads == 3
@@ -79,7 +79,7 @@ def test_an_empty_cell_reports_why_its_run_failed(table, tmp_path):
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="processes are found in /proc")
 def test_a_killed_run_continues_and_a_failed_run_does_not_stop_others(table, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed")
-    monkeypatch.setattr(cluster, "local_cores", lambda: 2)
+    monkeypatch.setattr(cluster, "usable_cores", lambda: 2)
     small, _ = (job.recipe for job in list_jobs(table))
     run, killed, told = RunFolder(tmp_path / "runs" / small.name), [], []
 
