@@ -10,7 +10,7 @@ from kerasfer.data.listing import walk_pictures
 from kerasfer.errors import DataError, KerasferError, RunError
 from kerasfer.files import only_writer, sha256
 from kerasfer.predict.outputs import find_pictures
-from kerasfer.scale.answers import open_answers, read_answered, write_answers
+from kerasfer.scale.answers import begin_attempt, open_answers, read_answered, write_answers
 from kerasfer.scale.cluster import (
     check_installed,
     check_visible,
@@ -78,6 +78,7 @@ def score(run, pictures, folder, *, workers=1, faces="mtcnn", margin=0.0, addres
     job = _describe(run, faces, margin)
     state = open_answers(folder, asdict(job) | {"class_names": list(job.class_names)})
     with only_writer(state):
+        attempt = begin_attempt(state)
         answered = read_answered(folder)
         left = [path for path in paths if _as_text(path) not in answered]
         counts = Counter(answered_before=len(paths) - len(left))
@@ -86,7 +87,7 @@ def score(run, pictures, folder, *, workers=1, faces="mtcnn", margin=0.0, addres
         with joined_cluster(workers, address=address):
             if address is not None:
                 check_visible([job.model, left[0]], folder)
-            for done in _run(job, left, os.path.abspath(folder), workers):
+            for done in _run((job, os.path.abspath(folder), attempt), left, workers):
                 counts.update(done)
                 if tell:
                     tell(counts["answered_before"] + counts["pictures"], len(paths))
@@ -141,20 +142,28 @@ def _describe(run, faces, margin):
     return Job(str(path), digest, tuple(predictor.class_names), faces, margin)
 
 
-def _run(job, paths, folder, workers):
-    """Yields a `Counter` for each part of the pictures, in the order in which they are finished."""
+def _run(arguments, paths, workers):
+    """Yields a `Counter` for each part of the pictures, in the order in which they are finished.
+
+    Args:
+        arguments: The arguments of `_Scorer`.
+        paths: List of the picture files.
+        workers: The number of processes.
+    """
+    import pyarrow as pa
     import ray
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    # A file name need not be valid UTF-8, so paths are passed as bytes.
-    items = [{"path": os.fsencode(path)} for path in paths]
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)
-    data = ray.data.from_items(items, override_num_blocks=-(-len(items) // PART)).map_batches(
+    # A file name need not be valid UTF-8, so paths are passed as bytes.
+    parts = (paths[start : start + PART] for start in range(0, len(paths), PART))
+    tables = [pa.table({"path": [os.fsencode(path) for path in part]}) for part in parts]
+    data = ray.data.from_arrow(tables).map_batches(
         _Scorer,
-        fn_constructor_args=(job, folder),
+        fn_constructor_args=arguments,
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
@@ -172,11 +181,18 @@ def _run(job, paths, folder, workers):
 
 
 class _Scorer:
-    """Classifies the pictures of a part in a worker and writes their answers."""
+    """Classifies the pictures of a part in a worker and writes their answers.
 
-    def __init__(self, job, folder):
+    Args:
+        job: The `Job`.
+        folder: The absolute path of the folder of the Parquet files.
+        attempt: As for `kerasfer.scale.answers.write_answers`.
+    """
+
+    def __init__(self, job, folder, attempt):
         self.job = job
         self.folder = folder
+        self.attempt = attempt
         self.predictor = None
 
     def __call__(self, part):
@@ -197,7 +213,7 @@ class _Scorer:
             to_record(_as_text(path), found)
             for path, found in zip(paths, self.predictor.stream(paths), strict=True)
         ]
-        write_answers(records, self.job.class_names, self.folder)
+        write_answers(records, self.job.class_names, self.folder, self.attempt)
         errors = sum(record["error"] is not None for record in records)
         empty = sum(not record["faces"] for record in records) - errors
         faces = sum(len(record["faces"]) for record in records)
