@@ -49,7 +49,8 @@ def score(pictures, workers, output):
 
     def tell(done, total):
         line = {"done": done, "time": time.monotonic(), "driver": resident(os.getpid())}
-        print(json.dumps(line | {"actors": actors()}), flush=True)
+        seconds = processor_seconds([os.getpid(), *actors()])
+        print(json.dumps(line | {"actors": actors(), "processor": seconds}), flush=True)
 
     if workers:
         from kerasfer.scale import scoring
@@ -69,6 +70,15 @@ def resident(pid):
     """Returns the resident memory of a process in MB."""
     fields = Path(f"/proc/{pid}/statm").read_text().split()
     return round(int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6)
+
+
+def processor_seconds(pids):
+    """Returns the processor time of processes."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def actors():
@@ -112,19 +122,27 @@ def rate(lines, files=()):
 
 
 def take_turns(pictures, turns, folder):
-    rates = {name: [] for name in CONTESTANTS}
+    rates, costs = ({name: [] for name in CONTESTANTS} for _ in range(2))
     for turn in range(turns):
         for name, workers in CONTESTANTS.items():
             output = folder / f"answers_{turn}_{workers}"
             lines, seconds = follow(pictures, workers, output)
+            first, last = lines[0], lines[-1]
+            cost = (last["processor"] - first["processor"]) / (last["done"] - first["done"])
             rates[name].append(rate(lines, output.glob("*.parquet")))
-            print(f"{name}: {rates[name][-1]:.0f} pictures/s after {seconds:.0f} s", flush=True)
+            costs[name].append(1000 * cost)
+            print(
+                f"{name}: {rates[name][-1]:.0f} pictures/s after {seconds:.0f} s, "
+                f"{costs[name][-1]:.2f} ms of processor time per picture",
+                flush=True,
+            )
     alone = np.array(rates["one process without Ray"])
     for name, found in rates.items():
         ratios = np.array(found) / alone
         print(
             f"{name}: median {np.median(found):.0f} pictures/s, {np.median(ratios):.2f} times the "
-            f"process without Ray ({ratios.min():.2f} to {ratios.max():.2f})",
+            f"process without Ray ({ratios.min():.2f} to {ratios.max():.2f}), "
+            f"{np.median(costs[name]):.2f} ms of processor time per picture",
             flush=True,
         )
 
