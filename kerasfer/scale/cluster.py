@@ -55,7 +55,8 @@ def joined_cluster(workers, *, address=None, gpus=0.0, threads=1, variables=None
     here = {"num_cpus": workers * threads, "include_dashboard": False} if address is None else {}
     try:
         ray.init(
-            address=address,
+            # Without an address Ray would join another one that runs on this machine.
+            address=address or "local",
             logging_level=logging.ERROR,
             log_to_driver=False,
             runtime_env={"env_vars": _environment(threads) | (variables or {})},

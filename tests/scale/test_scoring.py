@@ -160,3 +160,12 @@ def test_a_folder_that_the_workers_cannot_see_is_named(tmp_path):
         cluster.check_visible([tmp_path], tmp_path)
         with pytest.raises(RunError, match=r"cannot see .*elsewhere\. Use a path on storage"):
             cluster.check_visible([tmp_path / "elsewhere"], tmp_path)
+
+
+def test_another_ray_on_this_machine_is_not_joined(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with cluster.joined_cluster(1):
+        import ray
+
+        assert ray.cluster_resources()["CPU"] == 1
+    assert processes("raylet") == []
