@@ -169,6 +169,11 @@ def open_answers(folder, job):
             f"{folder} contains Parquet files that `kerasfer predict` did not write. Choose "
             "another folder."
         )
-    state.mkdir(parents=True, exist_ok=True)
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"Cannot create {folder}: {error.strerror}. Choose a folder that is writable."
+        ) from error
     write_json(state / JOB, job)
     return state

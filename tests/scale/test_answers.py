@@ -96,6 +96,8 @@ def test_a_folder_belongs_to_one_job(tmp_path):
         answers.open_answers(other, job)
     with pytest.raises(RunError, match="Expected a folder for the Parquet files"):
         answers.open_answers(other / "sales.parquet", job)
+    with pytest.raises(RunError, match="Cannot create .*: Not a directory. Choose a folder"):
+        answers.open_answers(other / "sales.parquet" / "answers", job)
 
 
 def test_inputs_are_folders_with_subfolders_and_lists(tmp_path):
