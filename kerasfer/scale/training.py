@@ -9,7 +9,6 @@ the run folder.
 import contextlib
 import io
 import os
-import shutil
 import socket
 import tempfile
 import threading
@@ -18,7 +17,6 @@ from concurrent.futures import Future
 
 from kerasfer.data.loading import data_folder
 from kerasfer.errors import KerasferError, RecipeError, RunError
-from kerasfer.recipe.schema import Recipe
 from kerasfer.recipe.sharing import check_even
 from kerasfer.runs.opening import make_folder
 from kerasfer.scale.cluster import (
@@ -33,6 +31,7 @@ from kerasfer.text import usable_cores
 
 MAX_FAILURES = 5  # How often the workers are started again.
 POLL_SECONDS = 0.2
+RESTARTED = "A worker ended unexpectedly. All workers were started again."
 # Ray Train would change the working folder of the workers, and log what they print.
 _SETTINGS = {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
 
@@ -74,19 +73,22 @@ def train_with_workers(
     threads = 1 if address else max(1, usable_cores() // workers)
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    with joined_cluster(workers, address=address, threads=threads):
-        make_folder(output_dir)
-        data_dir = str(data_folder(data_dir))
+    data_dir = str(data_folder(data_dir))
+    job = {
+        "recipe": recipe,
+        "data_dir": data_dir,
+        "output_dir": str(output_dir),
+        "folder": os.getcwd(),  # Relative paths, also those of the recipe, begin here.
+    }
+    # Ray Train needs a folder for the checkpoints that it manages, of which there are none.
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as storage,
+        joined_cluster(workers, address=address, threads=threads),
+    ):
         if address is not None:
+            make_folder(output_dir)
             check_visible([os.getcwd(), *filter(os.path.exists, [data_dir])], output_dir)
-        job = {
-            "values": recipe.model_dump(exclude_none=True),
-            "data_dir": data_dir,
-            "output_dir": str(output_dir),
-            "folder": os.getcwd(),  # Relative paths, also those of the recipe, begin here.
-        }
-        with _storage(output_dir) as storage:
-            return _supervise(job, resume, workers, storage, tell)
+        return _supervise(job, resume, workers, storage, tell)
 
 
 def _check_recipe(recipe, workers):
@@ -101,16 +103,6 @@ def _check_recipe(recipe, workers):
             f"Ray assigns to it. Received: {recipe.train.devices}."
         )
     check_even(recipe, workers, "workers")
-
-
-@contextlib.contextmanager
-def _storage(output_dir):
-    """Yields a folder for the files of Ray Train, in which kerasfer stores nothing."""
-    folder = tempfile.mkdtemp(dir=os.path.abspath(output_dir), prefix=".partial.ray.")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _supervise(job, resume, workers, storage, tell):
@@ -189,7 +181,7 @@ class _Messages:
         """Returns whether the workers that start now resume a run."""
         self.attempts += 1
         if self.attempts > 1:
-            self.put("line", "A worker ended unexpectedly. All workers were started again.")
+            self.put("line", RESTARTED)
         # Later attempts continue the first one.
         return self.resume or self.attempts > 1
 
@@ -243,13 +235,13 @@ def _work(job):
     try:
         with contextlib.redirect_stdout(shown):
             metrics = train(
-                Recipe.model_validate(job["values"], context={"any_model": True}),
+                job["recipe"],
                 data_dir=job["data_dir"],
                 output_dir=job["output_dir"],
                 resume=resume,
             )
     except KerasferError as error:  # It would occur again. The main process ends all workers.
-        report("failure", type(error)(str(error)))
+        report("failure", error)
         return
     if index == 0:
         report("result", metrics)
