@@ -69,9 +69,8 @@ def train(recipe, overrides, data_dir, output_dir, backend, resume, workers, ray
         from kerasfer.scale.training import train_with_workers
 
         _announce(recipe, f"Starting Ray with {workers} workers")
-        metrics = train_with_workers(
-            recipe, workers, **places, address=ray_address, tell=click.echo
-        )
+        tell = click.echo if recipe.train.verbose else lambda line: None
+        metrics = train_with_workers(recipe, workers, **places, address=ray_address, tell=tell)
     else:
         _announce(recipe, f"Loading Keras and {recipe.data.name}")
         from kerasfer.train import train

@@ -220,11 +220,9 @@ def _work(job):
     def report(kind, value):
         ray.get(messages.put.remote(kind, value))
 
-    address = resume = None
-    if index == 0:
-        resume = ray.get(messages.begin.remote())
-        address = _free_address()
-    address, resume = broadcast_from_rank_zero((address, resume))
+    address = broadcast_from_rank_zero(_free_address() if index == 0 else None)
+    # The first worker alone opens the run folder.
+    resume = ray.get(messages.begin.remote()) if index == 0 else True
     os.chdir(job["folder"])
 
     from kerasfer.train import train
