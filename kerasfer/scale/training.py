@@ -11,9 +11,6 @@ import io
 import os
 import socket
 import tempfile
-import threading
-import time
-from concurrent.futures import Future
 
 from kerasfer.data.loading import data_folder
 from kerasfer.errors import KerasferError, RecipeError, RunError
@@ -71,8 +68,6 @@ def train_with_workers(
     check_installed()
     _check_recipe(recipe, workers)
     threads = 1 if address else max(1, usable_cores() // workers)
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
     data_dir = str(data_folder(data_dir))
     job = {
         "recipe": recipe,
@@ -83,7 +78,7 @@ def train_with_workers(
     # Ray Train needs a folder for the checkpoints that it manages, of which there are none.
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as storage,
-        joined_cluster(workers, address=address, threads=threads),
+        joined_cluster(workers, address=address, threads=threads, variables=_SETTINGS),
     ):
         if address is not None:
             make_folder(output_dir)
@@ -108,40 +103,43 @@ def _check_recipe(recipe, workers):
 def _supervise(job, resume, workers, storage, tell):
     """Runs the workers, tells what the first one prints, and returns its result."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    messages = ray.remote(num_cpus=0)(_Messages).remote(resume)
-    fitted = _fit_in_thread(job | {"messages": messages}, workers, storage)
-    while True:
-        ended = fitted.done()
-        try:
-            received = ray.get(messages.take.remote())
-        except ray.exceptions.RayError as error:
-            raise RunError(f"The connection to the workers is lost, {last_line(error)}.") from error
-        for kind, value in received:
-            if kind == "line":
-                tell(value)
-            elif kind == "failure":
-                raise value
-            else:
-                return value
-        if ended:
-            raise RunError(
-                f"The workers failed, {last_line(fitted.exception())}. Run the same command with "
-                "--resume to continue from the last checkpoint."
-            )
-        time.sleep(POLL_SECONDS)
+    cpus, gpus = share_of_machines(workers)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "scheduling_strategy": here}
+    messages = ray.remote(**options)(_Messages).remote(resume)
+    job = job | {"messages": messages}
+    # In this process Ray Train would handle interrupts itself, and need a thread of its own, which
+    # Ray would have to outlive.
+    fitted = ray.remote(max_retries=0, **options)(_fit).remote(job, workers, cpus, gpus, storage)
+    try:
+        while True:
+            ended, _ = ray.wait([fitted], timeout=POLL_SECONDS)
+            for kind, value in ray.get(messages.take.remote()):
+                if kind == "line":
+                    tell(value)
+                elif kind == "failure":
+                    raise value
+                else:
+                    return value
+            if ended:
+                ray.get(fitted)
+                raise RunError("The workers ended without a result. Run the same command again.")
+    except ray.exceptions.RayError as error:
+        raise RunError(
+            f"The workers failed, {last_line(error)}. Run the same command with --resume to "
+            "continue from the last checkpoint."
+        ) from error
 
 
-def _fit_in_thread(job, workers, storage):
-    """Starts Ray Train in a thread and returns a `Future`.
-
-    In the main thread Ray would handle interrupts itself.
-    """
+def _fit(job, workers, cpus, gpus, storage):
+    """Runs Ray Train until the workers end."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    cpus, gpus = share_of_machines(workers)
-    trainer = DataParallelTrainer(
+    # `JaxTrainer` joins processes only if they have accelerators.
+    DataParallelTrainer(
         _work,
         train_loop_config=job,
         scaling_config=ScalingConfig(
@@ -156,17 +154,7 @@ def _fit_in_thread(job, workers, storage):
             failure_config=FailureConfig(MAX_FAILURES, controller_failure_limit=MAX_FAILURES),
             worker_runtime_env={"env_vars": variables_of_worker(cpus)},
         ),
-    )
-    fitted = Future()
-
-    def fit():
-        try:
-            fitted.set_result(trainer.fit())
-        except Exception as error:  # `_supervise` reports it.
-            fitted.set_exception(error)
-
-    threading.Thread(target=fit, daemon=True).start()
-    return fitted
+    ).fit()
 
 
 class _Messages:
