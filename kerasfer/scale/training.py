@@ -9,8 +9,10 @@ the run folder.
 import contextlib
 import io
 import os
+import signal
 import socket
 import tempfile
+import threading
 
 from kerasfer.data.loading import data_folder
 from kerasfer.errors import KerasferError, RecipeError, RunError
@@ -73,17 +75,19 @@ def train_with_workers(
         "recipe": recipe,
         "data_dir": data_dir,
         "output_dir": str(output_dir),
+        "resume": resume,
         "folder": os.getcwd(),  # Relative paths, also those of the recipe, begin here.
     }
     # Ray Train needs a folder for the checkpoints that it manages, of which there are none.
     with (
+        _noticed_interrupts() as interrupts,
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as storage,
         joined_cluster(workers, address=address, threads=threads, variables=_SETTINGS),
     ):
         if address is not None:
             make_folder(output_dir)
             check_visible([os.getcwd(), *filter(os.path.exists, [data_dir])], output_dir)
-        return _supervise(job, resume, workers, storage, tell)
+        return _supervise(job, workers, storage, tell, interrupts)
 
 
 def _check_recipe(recipe, workers):
@@ -100,7 +104,30 @@ def _check_recipe(recipe, workers):
     check_even(recipe, workers, "workers")
 
 
-def _supervise(job, resume, workers, storage, tell):
+@contextlib.contextmanager
+def _noticed_interrupts():
+    """Yields a list that is not empty after an interrupt (Ctrl-C).
+
+    Python ignores the exception of an interrupt in some functions, such as those that it calls when
+    Ray starts a process.
+    """
+    noticed, before = [], signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield noticed
+        return
+
+    def notice(number, frame):
+        noticed.append(number)
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, notice)
+    try:
+        yield noticed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _supervise(job, workers, storage, tell, interrupts):
     """Runs the workers, tells what the first one prints, and returns its result."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -108,13 +135,13 @@ def _supervise(job, resume, workers, storage, tell):
     cpus, gpus = share_of_machines(workers)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "scheduling_strategy": here}
-    messages = ray.remote(**options)(_Messages).remote(resume)
+    messages = ray.remote(**options)(_Messages).remote(job["resume"])
     job = job | {"messages": messages}
-    # In this process Ray Train would handle interrupts itself, and need a thread of its own, which
-    # Ray would have to outlive.
+    # Ray Train blocks until the end, and handles interrupts itself. In a thread it could use Ray
+    # after its shutdown, which ends the process.
     fitted = ray.remote(max_retries=0, **options)(_fit).remote(job, workers, cpus, gpus, storage)
     try:
-        while True:
+        while not interrupts:
             ended, _ = ray.wait([fitted], timeout=POLL_SECONDS)
             for kind, value in ray.get(messages.take.remote()):
                 if kind == "line":
@@ -126,6 +153,7 @@ def _supervise(job, resume, workers, storage, tell):
             if ended:
                 ray.get(fitted)
                 raise RunError("The workers ended without a result. Run the same command again.")
+        raise KeyboardInterrupt
     except ray.exceptions.RayError as error:
         raise RunError(
             f"The workers failed, {last_line(error)}. Run the same command with --resume to "

@@ -97,6 +97,16 @@ def test_output_is_passed_on_in_lines():
     assert told == ["epoch 1/2", "epoch 2/2"]
 
 
+def test_an_interrupt_is_noticed_even_if_its_exception_is_ignored():
+    before = signal.getsignal(signal.SIGINT)
+    with training._noticed_interrupts() as interrupts:
+        assert not interrupts
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_cores_and_gpus_are_divided_evenly_on_each_machine(monkeypatch):
     ray = pytest.importorskip("ray", reason="Ray is not installed")
 
