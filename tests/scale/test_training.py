@@ -257,7 +257,11 @@ def test_an_interrupt_ends_all_and_the_training_continues_in_one_process(here, u
 @pytest.mark.parametrize(
     ("options", "message", "code"),
     [
-        (["--workers", "3"], "as this machine has cores, 2. Received: workers for 3 cores", 1),
+        (
+            ["--workers", "3", "--set", "data.batch_size=18"],
+            "as this machine has cores, 2. Received: workers for 3 cores",
+            1,
+        ),
         (["--workers", "2", "--ray-address", "127.0.0.1:9"], "No Ray cluster answers at", 1),
         (["--workers", "2", "--set", "train.devices=1"], "train.devices must be auto", 2),
     ],
