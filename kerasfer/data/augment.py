@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 ERASED_AREA = (0.02, 0.33)  # As a share of the picture; Zhong et al., Random Erasing, AAAI 2020.
 ERASED_ASPECT = (0.3, 1 / 0.3)
@@ -26,6 +26,10 @@ class Augment:
             crop.
         shift: The largest shift in each direction, as a share of the side in [0, 1).
         rotation: The largest rotation in each direction, in degrees in [0, 180].
+        blur: The largest radius of a Gaussian blur, as a share of the side in [0, 0.5]. Half of the
+            pictures are blurred.
+        brightness: The largest change of the brightness, as a share of it in [0, 1].
+        contrast: The largest change of the contrast around the mean, as a share of it in [0, 1].
         erasing: The probability in [0, 1] that a rectangle is filled with noise.
         mixup: Alpha >= 0 of the beta distribution from which mixup draws the weight of each batch
             (Zhang et al., ICLR 2018). 0 turns mixup off.
@@ -44,6 +48,9 @@ class Augment:
     crop: float | None = None
     shift: float = 0.0
     rotation: float = 0.0
+    blur: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
     erasing: float = 0.0
     mixup: float = 0.0
 
@@ -51,6 +58,9 @@ class Augment:
         _check("crop", self.crop is None or 0 < self.crop <= 1, "in (0, 1] or None", self.crop)
         _check("shift", 0 <= self.shift < 1, "in [0, 1)", self.shift)
         _check("rotation", 0 <= self.rotation <= 180, "in [0, 180] degrees", self.rotation)
+        _check("blur", 0 <= self.blur <= 0.5, "in [0, 0.5]", self.blur)
+        _check("brightness", 0 <= self.brightness <= 1, "in [0, 1]", self.brightness)
+        _check("contrast", 0 <= self.contrast <= 1, "in [0, 1]", self.contrast)
         _check("erasing", 0 <= self.erasing <= 1, "in [0, 1]", self.erasing)
         _check("mixup", self.mixup >= 0, "0 or larger", self.mixup)
 
@@ -81,6 +91,16 @@ class Augment:
         maps = zip(centers.tolist(), sides.tolist(), angles.tolist(), flips.tolist(), strict=True)
         maps = list(zip(pictures, maps, strict=True))
         varied = np.stack([warp(picture, size, *one) for picture, one in maps])
+        # Streams of their own, so that runs of older versions resume with the same batches.
+        for_blur, for_light = rng.spawn(2)
+        if self.blur:
+            radii = for_blur.uniform(0, self.blur, num) * (for_blur.random(num) < 0.5) * size
+            for index in np.flatnonzero(radii):
+                varied[index] = blur(varied[index], radii[index].item())
+        if self.brightness or self.contrast:
+            factors = 1 + for_light.uniform(-1, 1, (num, 2)) * (self.brightness, self.contrast)
+            for index, (brightness, contrast) in enumerate(factors):
+                varied[index] = _change_light(varied[index], brightness, contrast)
         for index in np.flatnonzero(erased):
             _erase(varied[index], rng)
         if points is None:
@@ -153,6 +173,11 @@ def warp(picture, size, center=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
         (size, size), Image.Transform.AFFINE, (xx, xy, x, yx, yy, y), Image.Resampling.BILINEAR
     )
     return np.asarray(image)
+
+
+def blur(picture, radius):
+    """Blurs a uint8 picture with a Gaussian whose standard deviation is `radius` pixels."""
+    return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius)))
 
 
 def follow(points, shape, center=(0.5, 0.5), side=1.0, angle=0.0, flip=False):
@@ -254,6 +279,13 @@ def _resampling(size, share, position):
     source = (np.arange(size) + 0.5) * share + position * (1 - share) * size - 0.5
     distance = np.abs(source.clip(0, size - 1)[:, None] - np.arange(size))
     return np.maximum(1 - distance, 0)
+
+
+def _change_light(picture, brightness, contrast):
+    """Multiplies a uint8 picture by `brightness`, and its distance from the mean by `contrast`."""
+    mean = picture.mean() * brightness
+    values = (np.arange(256) * brightness - mean) * contrast + mean
+    return values.round().clip(0, 255).astype("uint8")[picture]
 
 
 def _erase(picture, rng):

@@ -1,19 +1,17 @@
 """Degrades pictures, to measure the robustness of a model."""
 
 import numpy as np
-from PIL import Image, ImageFilter
 
-from kerasfer.data.augment import warp
+from kerasfer.data.augment import blur, warp
 
 BLUR_RADIUS = 1 / 32  # Of the side: 1.5 px of 48.
 OCCLUDED_SIDE = 0.4
 TURN = np.radians(30)
 
 
-def blur(picture, rng):
+def blur_slightly(picture, rng):
     """Blurs a picture with a Gaussian whose radius is 1/32 of the side."""
-    radius = BLUR_RADIUS * min(picture.shape[:2])
-    return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius)))
+    return blur(picture, BLUR_RADIUS * min(picture.shape[:2]))
 
 
 def occlude(picture, rng):
@@ -31,7 +29,7 @@ def turn(picture, rng):
     return warp(picture, picture.shape[0], angle=TURN * rng.choice([-1, 1]))
 
 
-CORRUPTIONS = {"blurred": blur, "occluded": occlude, "turned": turn}
+CORRUPTIONS = {"blurred": blur_slightly, "occluded": occlude, "turned": turn}
 
 
 def corrupt(pictures, name, seed=0):

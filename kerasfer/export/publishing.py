@@ -13,6 +13,7 @@ from kerasfer.data.corruptions import CORRUPTIONS, corrupt
 from kerasfer.data.lists import LISTS, load_list, match
 from kerasfer.data.loading import load_fold
 from kerasfer.errors import RunError
+from kerasfer.evaluate.metrics import classification_metrics
 from kerasfer.evaluate.scoring import evaluate_batches
 from kerasfer.export.exporting import export
 from kerasfer.files import write_json, write_text
@@ -20,6 +21,7 @@ from kerasfer.models import build_model
 from kerasfer.models.compact import save_compact
 from kerasfer.models.loading import load_model
 from kerasfer.models.pretrained import WEIGHTS
+from kerasfer.predict.runtimes import load_runtime
 from kerasfer.report.model_card import write_card
 from kerasfer.runs.finding import find_run
 from kerasfer.train.transfer import copy_weights
@@ -99,10 +101,8 @@ def _evaluate(model, fold, recipe, data_dir):
         batches = Batches(samples, model.input_shape[1], 128)
         return evaluate_batches(model, batches, fold, **options).metrics
 
-    duplicates = exact_duplicates(fold.train, fold.test)
-    results = {"test": score(fold.test, duplicates=duplicates)}
-    kept = np.flatnonzero(~duplicates)
-    results["test_without_duplicates"] = score(fold.test.take(kept))
+    results = {"test": score(fold.test, duplicates=exact_duplicates(fold.train, fold.test))}
+    results["test_without_duplicates"] = score(_without_duplicates(fold))
     results["validation"] = score(fold.validation, split="validation")
     if recipe.data.name == "ferplus":
         data = recipe.data.model_copy(update={"labels": "majority"})
@@ -120,9 +120,13 @@ def _evaluate(model, fold, recipe, data_dir):
     return results
 
 
+def _without_duplicates(fold):
+    return fold.test.take(np.flatnonzero(~exact_duplicates(fold.train, fold.test)))
+
+
 def _export(model, name, fold):
     """Exports a model in all formats for phones and browsers, and returns their reports."""
-    size = model.input_shape[1]
+    size, test = model.input_shape[1], _without_duplicates(fold)
 
     def some(samples):
         return Batches(samples.take(np.arange(min(NUM_COMPARED, len(samples)))), size, 512)[0][0]
@@ -140,9 +144,24 @@ def _export(model, name, fold):
                 representative=some(fold.train),
                 allow_mismatch=True,  # The card says how often an export agrees.
             )
-            report.pop("path")
+            report["test_without_duplicates"] = _evaluate_file(report.pop("path"), test, fold)
             reports.append(report)
     return reports
+
+
+def _evaluate_file(path, samples, fold):
+    runtime = load_runtime(path)
+    batches = Batches(samples, runtime.image_size, 128)
+    probabilities = [runtime(batches[index][0]) for index in range(len(batches))]
+    return classification_metrics(
+        np.concatenate(probabilities),
+        samples.targets,
+        samples.class_names,
+        dataset=samples.name,
+        split="test",
+        protocol=fold.protocol,
+        leaking=fold.leaking,
+    )
 
 
 def _predict_noise(model):

@@ -5,6 +5,7 @@ The converter optimizes across operations, so the changes are made to the finish
 
 import copy
 
+import flatbuffers
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
@@ -17,6 +18,8 @@ FLOAT32, INT32, INT64, UINT8 = (
     getattr(schema.TensorType, name) for name in ("FLOAT32", "INT32", "INT64", "UINT8")
 )
 TYPES = {"float32": FLOAT32, "int32": INT32}
+IDENTIFIER = b"TFL3"
+BUFFER_ALIGNMENT = 16  # in bytes, by the schema of TFLite
 STEEP = 2.0**14  # fits into float16; two such factors turn all but tiny numbers into their SIGN
 
 
@@ -32,6 +35,7 @@ def adapt(content, metadata, input_dtype="float32"):
     - RESHAPE infers the first size, which contains the batch, unless it infers another one.
     - The output is called `probabilities`, in the signature and as a tensor.
     - TFLite's own metadata is added.
+    - Equal lists of numbers, such as the zero points of kernels, are stored once.
 
     Args:
         content: The bytes of a TFLite file with one signature, one input and one output.
@@ -55,7 +59,33 @@ def adapt(content, metadata, input_dtype="float32"):
     tensors[source.tensorIndex].name = source.name
     tensors[target.tensorIndex].name = target.name
     _add_metadata(model, describe_classifier(metadata, source.name.decode(), OUTPUT))
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return _write(model)
+
+
+def _write(model):
+    builder = _SharingBuilder()
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+class _SharingBuilder(flatbuffers.Builder):
+    """Writes equal arrays once, and aligns the contents of buffers as the schema requires."""
+
+    def __init__(self):
+        super().__init__(1 << 20)
+        self._arrays = {}
+
+    def CreateNumpyVector(self, x):  # noqa: N802, N803
+        key = x.dtype.str, x.tobytes()
+        if key not in self._arrays:
+            self._arrays[key] = super().CreateNumpyVector(x)
+        return self._arrays[key]
+
+    def StartVector(self, elemSize, numElems, alignment):  # noqa: N802, N803
+        # Only buffers contain vectors of bytes that need an alignment.
+        return super().StartVector(
+            elemSize, numElems, BUFFER_ALIGNMENT if elemSize == 1 else alignment
+        )
 
 
 def _drop_unused_codes(model):

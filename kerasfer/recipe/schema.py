@@ -42,6 +42,18 @@ class Augment(Section):
     )
     shift: float = Field(0.0, ge=0, lt=1, description="Largest shift, as a share of the side.")
     rotation: float = Field(0.0, ge=0, le=180, description="Largest rotation in degrees.")
+    blur: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Blur half of the pictures, with a radius of at most this share of the side.",
+    )
+    brightness: float = Field(
+        0.0, ge=0, le=1, description="Largest change of the brightness, as a share of it."
+    )
+    contrast: float = Field(
+        0.0, ge=0, le=1, description="Largest change of the contrast, as a share of it."
+    )
     erasing: float = Field(
         0.0, ge=0, le=1, description="Probability that a rectangle of the picture is erased."
     )

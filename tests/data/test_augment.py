@@ -7,7 +7,17 @@ from kerasfer.data.augment import Augment, views, warp
 from kerasfer.data.pictures import resize
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 48), dtype="uint8")
-ALL = {"flip": True, "crop": 0.7, "shift": 0.1, "rotation": 15, "erasing": 0.5, "mixup": 0.2}
+ALL = {
+    "flip": True,
+    "crop": 0.7,
+    "shift": 0.1,
+    "rotation": 15,
+    "blur": 0.05,
+    "brightness": 0.3,
+    "contrast": 0.3,
+    "erasing": 0.5,
+    "mixup": 0.2,
+}
 
 
 def smooth(height, width):
@@ -70,6 +80,46 @@ def test_the_draws_of_one_variation_do_not_depend_on_the_others():
     np.testing.assert_array_equal(distances[0][mirrored] < distances[1][mirrored], True)
 
 
+def test_blur_light_and_erasing_do_not_change_the_draws_of_each_other():
+    pictures = np.stack([smooth(48, 48)] * 16)
+    erased = Augment(erasing=0.5)(pictures, 48, np.random.default_rng(3))
+    all_three = Augment(erasing=0.5, blur=0.05, brightness=0.3)(
+        pictures, 48, np.random.default_rng(3)
+    )
+    noise = np.abs(erased.astype(int) - pictures) > 0
+    np.testing.assert_array_equal(all_three[noise], erased[noise])
+    assert not np.array_equal(all_three, erased)
+
+
+def test_blur_smooths_half_of_the_pictures_by_at_most_the_radius():
+    pictures = np.stack([NOISE] * 200)
+    sharpness = pictures[0].std()
+    blurred = Augment(blur=0.05)(pictures, 48, np.random.default_rng(0))
+    changed = (blurred != pictures).any(axis=(1, 2))
+    assert 0.4 < changed.mean() < 0.6
+    spread = blurred[changed].std(axis=(1, 2))
+    # The noise of independent pixels shrinks to 1 / (2 √π σ) of itself.
+    smallest = sharpness / (2 * math.sqrt(math.pi) * 0.05 * 48)
+    assert 0.8 * smallest < spread.min() < 1.3 * smallest
+    assert spread.max() > 0.9 * sharpness
+    np.testing.assert_allclose(blurred[changed].mean(axis=(1, 2)), NOISE.mean(), atol=2)
+
+
+def test_brightness_scales_and_contrast_keeps_the_mean():
+    picture = np.linspace(90, 150, 48 * 48).reshape(48, 48).astype("uint8")
+    pictures = np.stack([picture] * 200)
+    lit = Augment(brightness=0.3)(pictures, 48, np.random.default_rng(0)).astype(float)
+    factors = lit.mean(axis=(1, 2)) / picture.mean()
+    assert 0.7 <= factors.min() < 0.75
+    assert 1.25 < factors.max() <= 1.31
+    np.testing.assert_allclose(lit, factors[:, None, None] * picture, atol=1.5)
+    stretched = Augment(contrast=0.5)(pictures, 48, np.random.default_rng(0)).astype(float)
+    np.testing.assert_allclose(stretched.mean(axis=(1, 2)), picture.mean(), atol=1)
+    factors = stretched.std(axis=(1, 2)) / picture.std()
+    assert 0.48 < factors.min() < 0.6
+    assert 1.4 < factors.max() < 1.52
+
+
 def test_erasing_fills_one_rectangle_within_bounds():
     erased = Augment(erasing=1.0)(np.full((50, 48, 48), 7, "uint8"), 48, np.random.default_rng(0))
     for picture in erased:
@@ -89,7 +139,17 @@ def test_mixup_mixes_images_and_labels_equally():
 
 @pytest.mark.parametrize(
     "bad",
-    [{"crop": 0}, {"crop": 1.5}, {"shift": 1}, {"rotation": -1}, {"erasing": 2}, {"mixup": -1}],
+    [
+        {"crop": 0},
+        {"crop": 1.5},
+        {"shift": 1},
+        {"rotation": -1},
+        {"blur": 0.6},
+        {"brightness": 1.1},
+        {"contrast": -0.1},
+        {"erasing": 2},
+        {"mixup": -1},
+    ],
 )
 def test_numbers_outside_their_range_are_refused(bad):
     (name,) = bad

@@ -13,7 +13,16 @@ from kerasfer.data.decoded import describe_large
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import DataError
 
-ALL = {"flip": True, "crop": 0.7, "shift": 0.1, "rotation": 15, "erasing": 0.5, "mixup": 0.2}
+ALL = {
+    "flip": True,
+    "crop": 0.7,
+    "shift": 0.1,
+    "rotation": 15,
+    "blur": 0.05,
+    "brightness": 0.2,
+    "erasing": 0.5,
+    "mixup": 0.2,
+}
 
 
 def numbered(num):

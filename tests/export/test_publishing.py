@@ -13,27 +13,23 @@ from kerasfer.recipe import load_recipe
 from kerasfer.train import train
 
 RECIPE = """
-data: {name: synthetic, num_samples: 70, image_size: 32, batch_size: 16}
+data:
+  name: synthetic
+  num_samples: 70
+  image_size: 32
+  batch_size: 16
+  augment: {flip: true, blur: 0.02}
 model: {name: classifier, backbone: efficientnet_lite0_cut}
 train: {epochs: 1, tensorboard: false, verbose: 0}
 """
-REPORT = {
-    "format": "tflite",
-    "quantize": "int8",
-    "num_pictures": 10,
-    "top1_agreement": 0.97,
-    "size_bytes": 2_500_000,
-    "latency_ms": {"1": {"p50": 0.254}},
-    "device": "CPU, 2 cores",
-}
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tmp_path.joinpath("small.yaml").write_text(RECIPE)
-    # tests/export/test_export.py is about the exports themselves.
-    monkeypatch.setattr(publishing, "_export", lambda *args: [REPORT])
+    # The other formats are tested in tests/export/test_export.py.
+    monkeypatch.setattr(publishing, "EXPORTS", (("tflite", "none"),))
     return tmp_path
 
 
@@ -60,8 +56,16 @@ def test_a_published_model_equals_the_run_and_is_described(place):
     test = json.loads((place / "runs/small/metrics.json").read_text())
     assert facts["test"]["num_samples"] == test["num_samples"]
     assert f"| all | {test['num_samples']} | {100 * facts['test']['accuracy']:.2f} %" in card
-    assert "| tflite, int8 | 2.50 MB | 97.00 % | 0.25 ms |" in card
-    assert "initial weights | random" in card
+    (report,) = facts["exports"]
+    assert "path" not in report
+    # No picture of the test split is in the training split.
+    assert report["test_without_duplicates"]["num_samples"] == test["num_samples"]
+    assert report["test_without_duplicates"]["accuracy"] == facts["test"]["accuracy"]
+    assert "| tflite | " in card
+    assert f" | 100.00 % | {report['latency_ms']['1']['p50']:.2f} ms | " in card
+    assert "| initial weights | random |" in card
+    assert "| augmentation | flip, blur 0.02 |" in card
+    assert "| distilled from | – |" in card
 
 
 def test_other_models_are_refused(place):

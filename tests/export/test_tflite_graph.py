@@ -71,6 +71,23 @@ def is_constant(file, index):
     return buffer.data is not None and len(buffer.data) > 0
 
 
+def test_equal_arrays_are_stored_once_and_buffers_are_aligned(written):
+    content = written[0].read_bytes()
+    file = schema.Model.GetRootAs(content, 0)
+    graph = file.Subgraphs(0)
+    stored = {}
+    for index in range(graph.TensorsLength()):
+        table = graph.Tensors(index).Quantization()
+        if table is not None and not table.ZeroPointIsNone():
+            position = table._tab.Vector(table._tab.Offset(10))  # the field `zero_point`
+            stored.setdefault(table.ZeroPointAsNumpy().tobytes(), set()).add(position)
+    assert all(len(positions) == 1 for positions in stored.values())
+    buffers = [file.Buffers(index) for index in range(file.BuffersLength())]
+    filled = [buffer._tab for buffer in buffers if buffer.DataLength()]
+    assert filled
+    assert all(table.Vector(table.Offset(4)) % 16 == 0 for table in filled)  # the field `data`
+
+
 def test_no_operation_reads_a_computed_tensor_twice(file):
     for operator in operators(file):
         computed = [i for i in operator.inputs if i >= 0 and not is_constant(file, i)]

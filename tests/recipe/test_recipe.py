@@ -252,7 +252,7 @@ def test_weights_none_means_null(write):
         (
             "data.augment.mirror=true",
             "unknown key `data.augment.mirror`. "
-            "Known here: flip, crop, shift, rotation, erasing, mixup.",
+            "Known here: flip, crop, shift, rotation, blur, brightness, contrast, erasing, mixup.",
         ),
         ("data={1: 2}", "unknown key `data.1`. Known here: name, protocol, "),
         (
