@@ -187,13 +187,14 @@ def only_writer(folder):
 
 
 @contextlib.contextmanager
-def one_at_a_time(folder):
+def one_at_a_time(folder, *, shared=False):
     """Waits until no other process or thread is in such a block for a folder.
 
     Where the file system supports no locks, it does not wait.
 
     Args:
         folder: An existing folder.
+        shared: Whether other shared blocks may run at the same time.
 
     Example:
 
@@ -207,7 +208,7 @@ def one_at_a_time(folder):
     opened = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
-            fcntl.flock(opened, fcntl.LOCK_EX)
+            fcntl.flock(opened, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(opened)

@@ -159,12 +159,13 @@ def prepare(name, output_dir, data_dir, options, size, margin, no_face, faces, w
 
 
 def _load(name, data_dir, options):
-    """Loads a dataset by name, or a folder of pictures."""
+    """Loads a dataset by name, or a folder of pictures or of Parquet files."""
     from kerasfer.data import DATASETS, load_dataset
+    from kerasfer.data.loading import dataset_in
 
     path = {}
     if name not in DATASETS and Path(name).is_dir():
-        name, path = "folder", {"path": str(Path(name).resolve())}
+        name, path = dataset_in(name), {"path": str(Path(name).resolve())}
     return load_dataset(name, data_dir, **path | _parse(name, options))
 
 

@@ -4,7 +4,15 @@ A new dataset is a file with a function `load(data_dir, *, options)` that return
 `kerasfer.data.samples.Samples`, and an entry in `DATASETS`.
 """
 
-from kerasfer.data.options import SFEW, AffectNet, CKPlus, FERPlus, Folder, Synthetic
+from kerasfer.data.options import (
+    SFEW,
+    AffectNet,
+    CKPlus,
+    FERPlus,
+    Folder,
+    Parquet,
+    Synthetic,
+)
 from kerasfer.options import Registered
 
 __all__ = ["DATASETS", "load_dataset"]
@@ -15,6 +23,7 @@ DATASETS = {
     "fer2013": Registered("kerasfer.data.datasets.fer2013.load"),
     "ferplus": Registered("kerasfer.data.datasets.ferplus.load", FERPlus),
     "folder": Registered("kerasfer.data.datasets.folder.load", Folder),
+    "parquet": Registered("kerasfer.data.datasets.parquet.load", Parquet),
     "rafdb": Registered("kerasfer.data.datasets.rafdb.load"),
     "sfew": Registered("kerasfer.data.datasets.sfew.load", SFEW),
     "synthetic": Registered("kerasfer.data.synthetic.load", Synthetic),

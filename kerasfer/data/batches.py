@@ -11,6 +11,7 @@ from kerasfer.data.augment import Augment, follow
 from kerasfer.data.decoded import DecodedPictures
 from kerasfer.data.prefetch import Prefetcher
 from kerasfer.data.scanning import leave_out_bad_pictures
+from kerasfer.data.shards import ShardedPictures
 from kerasfer.errors import DataError
 
 ORDER = 0  # The random stream of the order of an epoch. Batch i uses the streams of i + 1.
@@ -247,7 +248,9 @@ class Batches(keras.utils.PyDataset):
         known, order = self._order
         if known != epoch:
             order = np.arange(len(self.samples))
-            if self.shuffle:
+            if self.shuffle and isinstance(self.samples.pictures, ShardedPictures):
+                order = self.samples.pictures.shuffled(self._rng(epoch, ORDER))
+            elif self.shuffle:
                 self._rng(epoch, ORDER).shuffle(order)
             self._order = (epoch, order)
         return order

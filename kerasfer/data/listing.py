@@ -9,6 +9,7 @@ SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
     *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
+SHARD = ".parquet"
 HEIC = (".heic", ".heif")
 # Made by file managers, archives and network drives.
 CLUTTER_FOLDERS = ("@eadir", "__macosx", "__pycache__", "lost+found", "$recycle.bin")
@@ -77,6 +78,22 @@ def walk_pictures(folder, skipped):
             elif not is_clutter(name):
                 skipped[os.path.splitext(name)[1].lower() or "no suffix"] += 1
     return sorted(found)
+
+
+def find_shards(path):
+    """Yields the Parquet files of a folder and of the folders in it, or the one file.
+
+    Example:
+
+    >>> [path.name for path in find_shards("train-0.parquet")]
+    ['train-0.parquet']
+    """
+    path = Path(path)
+    if not path.is_dir() and path.suffix == SHARD:
+        yield path
+    for file in path.rglob(f"*{SHARD}"):
+        if not any(map(is_clutter, file.relative_to(path).parts)):
+            yield file
 
 
 def describe_skipped(skipped):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kerasfer.data import DATASETS
 from kerasfer.data.landmarks import with_landmarks
-from kerasfer.data.listing import locate
+from kerasfer.data.listing import find_shards, locate
 from kerasfer.data.protocols import make_folds
 from kerasfer.errors import RecipeError
 from kerasfer.options import function_of, options_of
@@ -47,6 +47,18 @@ def load_dataset(name, data_dir=None, **options):
                 f"Its options are: {', '.join(known) or 'none'}."
             )
     return load(data_folder(data_dir), **options)
+
+
+def dataset_in(folder):
+    """Returns the name of the dataset for a folder: `"parquet"` if it has Parquet files.
+
+    Example:
+
+    >>> from tempfile import mkdtemp
+    >>> dataset_in(mkdtemp())
+    'folder'
+    """
+    return "parquet" if any(find_shards(folder)) else "folder"
 
 
 def data_folder(data_dir=None):

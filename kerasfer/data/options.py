@@ -50,6 +50,27 @@ class Folder(Section):
     )
 
 
+class Parquet(Section):
+    """Parquet files with a column of pictures and one of labels, as on the Hugging Face Hub."""
+
+    path: str | None = Field(
+        None,
+        description="The folder of the files, whose names or folders name the splits, such as "
+        "train-00000-of-00002.parquet. A relative path is looked up like that of folder.",
+    )
+    image_column: str | None = Field(
+        None, description="Column of the pictures. Default: the only one that can hold them."
+    )
+    label_column: str | None = Field(None, description="Column of the labels. Default: label.")
+    class_names: tuple[str, ...] | None = Field(
+        None,
+        min_length=2,
+        strict=False,
+        description="Names of the classes, in the order of the labels 0, 1, ... Default: those in "
+        "the metadata of the files.",
+    )
+
+
 class SFEW(Section):
     """SFEW 2.0: faces from films."""
 

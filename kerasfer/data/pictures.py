@@ -1,5 +1,7 @@
 """Decodes picture files to uint8 RGB, and resizes pictures."""
 
+import contextlib
+import io
 import os
 import stat
 import struct
@@ -10,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from kerasfer.data.picture_files import FaceInPicture
+from kerasfer.data.shards import PictureInShard
 from kerasfer.errors import DataError
 from kerasfer.text import printable
 
@@ -66,7 +69,8 @@ def read_picture(path, remedy=REMEDY, *, shortest=None):
     orientation, and damaged EXIF data is ignored. Of an animation, the first frame is read.
 
     Args:
-        path: The picture file, or a `FaceInPicture`, of which only the box is returned.
+        path: The picture file; a `FaceInPicture`, of which only the box is returned; or a
+            `kerasfer.data.shards.PictureInShard`.
         remedy: The advice at the end of an error message.
         shortest: int. A picture with a shorter side of at least twice this length is shrunk until
             its shorter side has this length, which saves most of the decoding of a JPEG file. With
@@ -88,9 +92,7 @@ def read_picture(path, remedy=REMEDY, *, shortest=None):
     path, box = (path.path, path.box) if isinstance(path, FaceInPicture) else (path, None)
     start = b""
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("it is not a regular file")
+        with _opened(path) as file:
             start = file.read(32)
             file.seek(0)
             picture = _decode(file, box, shortest)
@@ -113,7 +115,7 @@ def picture_size(path):
     The EXIF orientation is not considered.
 
     Args:
-        path: The picture file, or a `FaceInPicture`.
+        path: As for `read_picture`.
 
     Returns:
         `(width, height)` in pixels, or `None` if the file cannot be read.
@@ -129,13 +131,10 @@ def picture_size(path):
     """
     path, box = (path.path, path.box) if isinstance(path, FaceInPicture) else (path, None)
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
-            with Image.open(file, formats=FORMATS) as image:
-                left, top, right, bottom = _corners(image, box or (0, 0, *image.size))
-                return right - left, bottom - top
-    except DECODER_ERRORS:
+        with _opened(path) as file, Image.open(file, formats=FORMATS) as image:
+            left, top, right, bottom = _corners(image, box or (0, 0, *image.size))
+            return right - left, bottom - top
+    except (DataError, *DECODER_ERRORS):
         return None
 
 
@@ -169,6 +168,18 @@ def shrink(picture, longest):
     if longest >= max(picture.shape[:2]):
         return picture
     return np.asarray(_scaled(Image.fromarray(picture), longest / max(picture.shape[:2])))
+
+
+@contextlib.contextmanager
+def _opened(picture):
+    """Opens a picture file, or the bytes of a `PictureInShard`."""
+    if isinstance(picture, PictureInShard):
+        yield io.BytesIO(picture.read())
+        return
+    with open(picture, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        yield file
 
 
 def _open_without_waiting(path, flags):

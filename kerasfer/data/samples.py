@@ -9,6 +9,7 @@ import numpy as np
 from kerasfer.data.layout import FolderLayout
 from kerasfer.data.picture_files import Names, PictureFiles
 from kerasfer.data.pictures import read_picture
+from kerasfer.data.shards import ShardedPictures
 from kerasfer.options import Split
 from kerasfer.text import printable
 
@@ -119,7 +120,7 @@ class Samples:
         def pick(values):
             if values is None or isinstance(values, np.ndarray):
                 return values if values is None else values[indices]
-            if isinstance(values, Names | PictureFiles):
+            if isinstance(values, Names | PictureFiles | ShardedPictures):
                 return values.take(indices)
             return [values[index] for index in indices]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from kerasfer.data import DATASETS, load_dataset
 from kerasfer.data.listing import locate
 from kerasfer.data.lists import load_list, match
-from kerasfer.data.loading import data_folder, load_fold
+from kerasfer.data.loading import data_folder, dataset_in, load_fold
 from kerasfer.data.protocols import Fold, make_folds
 from kerasfer.data.samples import WHOLE, Samples
 from kerasfer.errors import DataError, RecipeError
@@ -59,7 +59,8 @@ def select(trained, recipe, dataset=None, data_dir=None, split=None):
     Args:
         trained: The recipe that the model was trained with, or None if it is unknown.
         recipe: The same recipe with the changes for this evaluation, or None.
-        dataset: A key of `DATASETS`, or a folder of pictures; None for the recipe's own data.
+        dataset: A key of `DATASETS`, or a folder of pictures or of Parquet files; None for the
+            recipe's own data.
         data_dir: The folder of the datasets.
         split: One of `SPLITS`. None for the test split, or for all pictures of another dataset
             without a test split of its own: the model was not trained on any of them.
@@ -99,8 +100,9 @@ def _select_own(trained, recipe, data_dir, split):
 def _select_other(dataset, data_dir, split, known):
     if dataset not in DATASETS and Path(dataset).expanduser().is_dir():
         path = Path(dataset).expanduser().resolve()
-        samples = load_dataset("folder", data_dir, path=str(path))
-        label = _with_digest(f"folder-{_slug(path.name)}", str(path))
+        name = dataset_in(path)
+        samples = load_dataset(name, data_dir, path=str(path))
+        label = _with_digest(f"{name}-{_slug(path.name)}", str(path))
     else:
         samples = load_dataset(dataset, data_dir)
         label = samples.name
@@ -127,7 +129,7 @@ def _is_own(dataset, data, data_dir):
     if dataset == data.name:
         return True
     path = Path(dataset).expanduser()
-    if data.name != "folder" or dataset in DATASETS or not path.is_dir():
+    if data.name not in ("folder", "parquet") or dataset in DATASETS or not path.is_dir():
         return False
     return path.resolve() == locate(data.path, data_folder(data_dir)).resolve()
 

@@ -17,14 +17,16 @@ unreadable picture have one row each, with the columns `picture` and, for the la
 """
 
 import hashlib
+import uuid
 from pathlib import Path
 
 from kerasfer.errors import RunError
-from kerasfer.files import read_json, replace_file, write_json
+from kerasfer.files import one_at_a_time, read_json, replace_file, write_json
 
 # Parquet readers ignore names that begin with an underscore.
 STATE = "_scoring"
 JOB = "job.json"
+ATTEMPT = "attempt.json"
 
 
 def make_schema(class_names):
@@ -62,7 +64,25 @@ def make_rows(record):
     return rows or [{"picture": record["picture"], "error": record["error"]}]
 
 
-def write_answers(records, class_names, folder):
+def begin_attempt(state):
+    """Begins an attempt to complete a job. Workers of earlier attempts can no longer write.
+
+    Workers outlive a killed command by some seconds. They would otherwise answer pictures that the
+    next command, which has already listed the answered ones, classifies again.
+
+    Args:
+        state: The folder that `open_answers` returns.
+
+    Returns:
+        The name of the attempt.
+    """
+    attempt = uuid.uuid4().hex
+    with one_at_a_time(state):
+        write_json(state / ATTEMPT, {"attempt": attempt})
+    return attempt
+
+
+def write_answers(records, class_names, folder, attempt):
     """Writes the answers for some pictures as one Parquet file, in one step.
 
     The name of the file depends on the pictures alone, so a repeated task replaces its own file.
@@ -70,10 +90,14 @@ def write_answers(records, class_names, folder):
     Args:
         records: Dicts as `kerasfer.predict.to_record` returns them.
         class_names: The names of the classes.
-        folder: The folder of the files.
+        folder: The folder of the files, which `open_answers` has prepared.
+        attempt: The name of the attempt; see `begin_attempt`.
 
     Returns:
         The path of the file.
+
+    Raises:
+        RunError: If a later attempt has begun, or the file cannot be written.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -83,8 +107,12 @@ def write_answers(records, class_names, folder):
     path = Path(folder, f"{name}.parquet")
     rows = [row for record in records for row in make_rows(record)]
     table = pa.Table.from_pylist(rows, schema=make_schema(class_names))
-    with replace_file(path) as temporary:
-        parquet.write_table(table, temporary)
+    state = Path(folder, STATE)
+    with one_at_a_time(state, shared=True):
+        if read_json(state / ATTEMPT)["attempt"] != attempt:
+            raise RunError(f"Another command has begun to write into {folder}.")
+        with replace_file(path) as temporary:
+            parquet.write_table(table, temporary)
     return path
 
 

@@ -21,10 +21,14 @@ _PASSED_ON = (
     "JAX_PLATFORMS",
 )
 
-# Disables Ray's usage reports over the network and its warning about accelerators.
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+# Defaults for Ray's settings, which it reads from environment variables.
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # Sends no reports over the network.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Hides a warning about accelerators.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray's C++ code would print warnings about Ray Data.
+    # Ray starts workers with the niceness 15. Next to other programs, they would then load their
+    # models for minutes, and end long after the command.
+    "RAY_worker_niceness": "0",
 }
 
 
@@ -50,7 +54,7 @@ def joined_cluster(workers, *, address=None, gpus=0.0, threads=1, variables=None
         _check_cores(workers * threads, "this machine", usable_cores())
     elif address != "auto":
         _check_answers(address)
-    for name, value in _QUIET.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
 

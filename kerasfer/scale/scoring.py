@@ -6,11 +6,13 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kerasfer.data.listing import walk_pictures
+from kerasfer.data.listing import SHARD, find_shards, walk_pictures
+from kerasfer.data.shards import PictureInShard, ShardedPictures, open_shard
+from kerasfer.data.shards import check_installed as check_pyarrow
 from kerasfer.errors import DataError, KerasferError, RunError
 from kerasfer.files import only_writer, sha256
 from kerasfer.predict.outputs import find_pictures
-from kerasfer.scale.answers import open_answers, read_answered, write_answers
+from kerasfer.scale.answers import begin_attempt, open_answers, read_answered, write_answers
 from kerasfer.scale.cluster import (
     check_installed,
     check_visible,
@@ -78,6 +80,7 @@ def score(run, pictures, folder, *, workers=1, faces="mtcnn", margin=0.0, addres
     job = _describe(run, faces, margin)
     state = open_answers(folder, asdict(job) | {"class_names": list(job.class_names)})
     with only_writer(state):
+        attempt = begin_attempt(state)
         answered = read_answered(folder)
         left = [path for path in paths if _as_text(path) not in answered]
         counts = Counter(answered_before=len(paths) - len(left))
@@ -85,8 +88,9 @@ def score(run, pictures, folder, *, workers=1, faces="mtcnn", margin=0.0, addres
             return counts
         with joined_cluster(workers, address=address):
             if address is not None:
-                check_visible([job.model, left[0]], folder)
-            for done in _run(job, left, os.path.abspath(folder), workers):
+                first = left[0].path if isinstance(left[0], PictureInShard) else left[0]
+                check_visible([job.model, first], folder)
+            for done in _run((job, os.path.abspath(folder), attempt), left, workers):
                 counts.update(done)
                 if tell:
                     tell(counts["answered_before"] + counts["pictures"], len(paths))
@@ -98,10 +102,14 @@ def list_inputs(names):
 
     Unlike `kerasfer.predict.outputs.find_pictures` it also searches the subfolders of a folder, and
     reads lists: text files ending in `.txt` with a path in each line. A relative path in a list
-    begins at the folder of the list.
+    begins at the folder of the list. Parquet files, and folders in which there are only these,
+    contain pictures themselves.
 
     Args:
         names: Sequence of strings or paths.
+
+    Returns:
+        A list of strings and, in Parquet files, of `kerasfer.data.shards.PictureInShard`.
 
     Raises:
         DataError: If a file does not exist, or if a folder, pattern or list names no picture.
@@ -117,7 +125,7 @@ def list_inputs(names):
     found = {}
     for name in map(Path, names):
         if name.is_dir():
-            paths = walk_pictures(name, Counter())
+            paths = walk_pictures(name, Counter()) or _list_rows(name)
             if not paths:
                 raise DataError(f"Expected pictures in {name} or its subfolders, but found none.")
         elif name.suffix == ".txt" and name.is_file():
@@ -125,10 +133,23 @@ def list_inputs(names):
             paths = [name.parent / line.strip() for line in lines if line.strip()]
             if not paths:
                 raise DataError(f"Expected a path in each line of {name}, which is empty.")
+        elif name.suffix == SHARD and name.is_file():
+            paths = _list_rows(name)
         else:
             paths = find_pictures([name])
-        found |= dict.fromkeys(os.path.abspath(path) for path in paths)
+        found |= dict.fromkeys(
+            path if isinstance(path, PictureInShard) else os.path.abspath(path) for path in paths
+        )
     return list(found)
+
+
+def _list_rows(name):
+    """Lists the pictures in a Parquet file, or in those of a folder."""
+    found = []
+    for path in sorted(find_shards(os.path.abspath(name))):
+        check_pyarrow()
+        found += ShardedPictures([path], open_shard(path).find_pictures())
+    return found
 
 
 def _describe(run, faces, margin):
@@ -141,20 +162,25 @@ def _describe(run, faces, margin):
     return Job(str(path), digest, tuple(predictor.class_names), faces, margin)
 
 
-def _run(job, paths, folder, workers):
-    """Yields a `Counter` for each part of the pictures, in the order in which they are finished."""
+def _run(arguments, paths, workers):
+    """Yields a `Counter` for each part of the pictures, in the order in which they are finished.
+
+    Args:
+        arguments: The arguments of `_Scorer`.
+        paths: List of the picture files.
+        workers: The number of processes.
+    """
     import ray
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    # A file name need not be valid UTF-8, so paths are passed as bytes.
-    items = [{"path": os.fsencode(path)} for path in paths]
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)
-    data = ray.data.from_items(items, override_num_blocks=-(-len(items) // PART)).map_batches(
+    tables = [_pack(paths[start : start + PART]) for start in range(0, len(paths), PART)]
+    data = ray.data.from_arrow(tables).map_batches(
         _Scorer,
-        fn_constructor_args=(job, folder),
+        fn_constructor_args=arguments,
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
@@ -171,17 +197,46 @@ def _run(job, paths, folder, workers):
         ) from error
 
 
-class _Scorer:
-    """Classifies the pictures of a part in a worker and writes their answers."""
+def _pack(pictures):
+    """Makes an Arrow table of pictures. A file name need not be UTF-8, so it is passed as bytes."""
+    import pyarrow as pa
 
-    def __init__(self, job, folder):
+    rows = [
+        (os.fsencode(one.path), one.row, one.column)
+        if isinstance(one, PictureInShard)
+        else (os.fsencode(one), -1, "")
+        for one in pictures
+    ]
+    return pa.table(dict(zip(("path", "row", "column"), zip(*rows, strict=True), strict=True)))
+
+
+def _unpack(part):
+    """Returns the pictures of a table of `_pack`, of which each column is an array."""
+    rows = zip(part["path"], part["row"], part["column"], strict=True)
+    return [
+        os.fsdecode(path) if row < 0 else PictureInShard(Path(os.fsdecode(path)), int(row), column)
+        for path, row, column in rows
+    ]
+
+
+class _Scorer:
+    """Classifies the pictures of a part in a worker and writes their answers.
+
+    Args:
+        job: The `Job`.
+        folder: The absolute path of the folder of the Parquet files.
+        attempt: As for `kerasfer.scale.answers.write_answers`.
+    """
+
+    def __init__(self, job, folder, attempt):
         self.job = job
         self.folder = folder
+        self.attempt = attempt
         self.predictor = None
 
     def __call__(self, part):
         try:
-            counts = self.answer([os.fsdecode(path) for path in part["path"]])
+            counts = self.answer(_unpack(part))
         except KerasferError as error:  # Ray Data would replace it with its own error.
             counts = {**dict.fromkeys(COUNTED, 0), "failure": str(error)}
         return {name: [value] for name, value in counts.items()}
@@ -197,7 +252,7 @@ class _Scorer:
             to_record(_as_text(path), found)
             for path, found in zip(paths, self.predictor.stream(paths), strict=True)
         ]
-        write_answers(records, self.job.class_names, self.folder)
+        write_answers(records, self.job.class_names, self.folder, self.attempt)
         errors = sum(record["error"] is not None for record in records)
         empty = sum(not record["faces"] for record in records) - errors
         faces = sum(len(record["faces"]) for record in records)
@@ -206,5 +261,5 @@ class _Scorer:
 
 
 def _as_text(path):
-    """Returns a path as valid UTF-8. Other bytes are written as escapes such as `\\udce9`."""
-    return path.encode("utf-8", "backslashreplace").decode()
+    """Returns a picture as valid UTF-8. Other bytes are written as escapes such as `\\udce9`."""
+    return str(path).encode("utf-8", "backslashreplace").decode()

@@ -67,6 +67,23 @@ def test_a_folder_with_a_test_split_is_evaluated_on_it(run, tmp_path):
     assert (metrics["num_samples"], metrics["split"]) == (8, "test")
 
 
+def test_a_folder_of_parquet_files_is_evaluated(run, tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    folder = plant(tmp_path / "pictures", count=4, seed=2)
+    files = sorted(folder.rglob("*.png"))
+    columns = {"image": [file.read_bytes() for file in files], "label": ["happy"] * 4 + ["sad"] * 4}
+    for split in ("train", "test"):
+        (tmp_path / "shards").mkdir(exist_ok=True)
+        parquet.write_table(pa.table(columns), tmp_path / "shards" / f"{split}.parquet")
+    metrics = evaluate(run, dataset=str(tmp_path / "shards"))
+    assert metrics["data"]["dataset"] == "parquet"
+    assert (metrics["num_samples"], metrics["split"]) == (8, "test")
+    expected = evaluate(run, dataset=str(folder))
+    assert metrics["confusion_matrix"] == expected["confusion_matrix"]
+
+
 def test_different_folders_have_different_names(run, tmp_path):
     evaluate(run)
     assert evaluations(run) == ["evaluation_folder_test_none.json"]

@@ -18,6 +18,14 @@ def processes(name):
     return [pid for pid in found if os.getpid() in _ancestors(pid, parents)]
 
 
+def is_alive(pid):
+    """Returns whether a process runs. One that has ended and is not yet collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def _ancestors(pid, parents):
     while pid := parents.get(pid):
         yield pid

@@ -30,12 +30,17 @@ def record(picture, *labels, error=None):
     return {"picture": picture, "error": error, "faces": faces}
 
 
+@pytest.fixture
+def attempt(tmp_path):
+    return answers.begin_attempt(answers.open_answers(tmp_path, {}))
+
+
 @needs_parquet
-def test_a_file_has_one_row_per_face_and_one_for_a_picture_without(tmp_path):
+def test_a_file_has_one_row_per_face_and_one_for_a_picture_without(tmp_path, attempt):
     from pyarrow import parquet
 
     records = [record("a.jpg", "sad", "sad"), record("b.jpg"), record("c.jpg", error="Broken.")]
-    path = answers.write_answers(records, ("sad", "other"), tmp_path)
+    path = answers.write_answers(records, ("sad", "other"), tmp_path, attempt)
     table = parquet.read_table(path)
     assert table.schema.equals(answers.make_schema(("sad", "other")))
     rows = table.to_pylist()
@@ -47,23 +52,35 @@ def test_a_file_has_one_row_per_face_and_one_for_a_picture_without(tmp_path):
 
 
 @needs_parquet
-def test_a_repeated_part_replaces_its_own_file(tmp_path):
+def test_a_repeated_part_replaces_its_own_file(tmp_path, attempt):
     part = [record("a.jpg", "sad")]
-    first = answers.write_answers(part, ("sad", "other"), tmp_path)
-    assert answers.write_answers(part, ("sad", "other"), tmp_path) == first
-    answers.write_answers([record("b.jpg", "sad")], ("sad", "other"), tmp_path)
+    first = answers.write_answers(part, ("sad", "other"), tmp_path, attempt)
+    assert answers.write_answers(part, ("sad", "other"), tmp_path, attempt) == first
+    answers.write_answers([record("b.jpg", "sad")], ("sad", "other"), tmp_path, attempt)
     assert len(list(tmp_path.glob("*.parquet"))) == 2
     assert answers.read_answered(tmp_path) == {"a.jpg", "b.jpg"}
 
 
 @needs_parquet
-def test_files_that_are_being_written_are_not_answers_and_damaged_ones_are_reported(tmp_path):
-    answers.write_answers([record("a.jpg", "sad")], ("sad", "other"), tmp_path)
+def test_files_that_are_being_written_are_not_answers_and_damaged_ones_are_reported(
+    tmp_path, attempt
+):
+    answers.write_answers([record("a.jpg", "sad")], ("sad", "other"), tmp_path, attempt)
     (tmp_path / ".partial.0.parquet").write_bytes(b"PAR1")
     assert answers.read_answered(tmp_path) == {"a.jpg"}
     (tmp_path / "0.parquet").write_bytes(b"PAR1")
     with pytest.raises(RunError, match=r"0\.parquet is not a Parquet file of kerasfer"):
         answers.read_answered(tmp_path)
+
+
+@needs_parquet
+def test_a_worker_of_an_earlier_attempt_cannot_write(tmp_path, attempt):
+    later = answers.begin_attempt(answers.open_answers(tmp_path, {}))
+    with pytest.raises(RunError, match="Another command has begun to write into"):
+        answers.write_answers([record("a.jpg", "sad")], ("sad", "other"), tmp_path, attempt)
+    assert answers.read_answered(tmp_path) == set()
+    answers.write_answers([record("a.jpg", "sad")], ("sad", "other"), tmp_path, later)
+    assert answers.read_answered(tmp_path) == {"a.jpg"}
 
 
 def test_a_folder_belongs_to_one_job(tmp_path):

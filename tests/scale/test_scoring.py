@@ -82,6 +82,26 @@ def test_two_workers_survive_a_kill_and_continue_without_repeating(
     assert [row["label"] for row in read_rows(out) if row["picture"] == str(extra)] == ["blue"]
 
 
+def test_one_worker_classifies_the_pictures_of_parquet_files(tmp_path, model):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    pictures = [path.read_bytes() for path in draw_many(tmp_path / "faces", 2)]
+    columns = {"image": [*pictures, b"not a picture", None], "label": [0, 1, 2] * 2 + [0, 0]}
+    parquet.write_table(pa.table(columns), folder / "train-0.parquet", row_group_size=3)
+    out = tmp_path / "answers"
+    counts = scoring.score(model, [folder], out, workers=1, faces="none")
+    assert (counts["pictures"], counts["errors"]) == (8, 2)
+    rows = {row["picture"]: row for row in read_rows(out)}
+    assert [rows[f"{folder}/train-0.parquet:{i}"]["label"] for i in range(6)] == [*NAMES] * 2
+    assert "none of the supported formats" in rows[f"{folder}/train-0.parquet:6"]["error"]
+    assert "has no bytes" in rows[f"{folder}/train-0.parquet:7"]["error"]
+    counts = scoring.score(model, [folder / "train-0.parquet"], out, workers=1, faces="none")
+    assert (counts["pictures"], counts["answered_before"]) == (0, 8)
+
+
 def test_an_interrupt_leaves_no_process_and_whole_files(tmp_path, model):
     draw_many(tmp_path / "faces", 1500)
     out = tmp_path / "answers"

@@ -2,13 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import keras
 import pytest
 from click.testing import CliRunner
-from processes import processes
+from processes import is_alive, processes
 
 from kerasfer.cli import main
 from kerasfer.runs.folder import RunFolder
@@ -34,6 +36,16 @@ rows:
   Without data:
     set: [data.name=folder, data.path=nowhere, data.num_samples=null]
     paper: {test: 60.0}
+"""
+LENGTHS = """
+title: A short and a long run
+paper: obsr
+table: 3
+recipe: ../small.yaml
+columns: {test: {}}
+rows:
+  Short: {set: [train.epochs=1], paper: {test: 50.0}}
+  Long: {set: [train.epochs=200], paper: {test: 60.0}}
 """
 
 
@@ -119,3 +131,52 @@ def test_a_killed_run_continues_and_a_failed_run_does_not_stop_others(table, tmp
     run_in_parallel([table], Resources(1), output_dir=tmp_path / "runs", tell=told.append)
     assert run.metrics.stat().st_mtime_ns == written
     assert sum(line.startswith("Started") for line in told) == 1
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="processes are found in /proc")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_a_stopped_command_leaves_no_process_and_continues(table, tmp_path, stop, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setattr(cluster, "usable_cores", lambda: 2)
+    path = tmp_path / "recipes" / "tables" / "lengths.yaml"
+    path.write_text(LENGTHS)
+    table = load_table(path)
+    runs = [RunFolder(tmp_path / "runs" / job.recipe.name) for job in list_jobs(table)]
+    program = (
+        "from kerasfer.scale import cluster; cluster.usable_cores = lambda: 2; "
+        "from kerasfer.cli.start import main; main()"
+    )
+    command = subprocess.Popen(
+        [sys.executable, "-c", program, "table", str(path), "--run-missing", "--workers", "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (runs[0].is_finished and runs[1].checkpoints) and time.monotonic() < deadline:
+        assert command.poll() is None, command.stderr.read()
+        time.sleep(0.1)
+    workers = processes("ray::_run")
+    assert workers and processes("raylet")
+    command.send_signal(stop)
+    _, text = command.communicate(timeout=60)
+    if stop == signal.SIGINT:
+        assert command.returncode == 130, text
+        assert "Interrupted: run the same command again." in text
+        assert "Traceback" not in text
+    # A killed command cannot wait for its workers, which notice its end by themselves.
+    deadline = time.monotonic() + (0 if stop == signal.SIGINT else 60)
+    while any(map(is_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_alive, workers))
+    assert not runs[1].is_finished
+
+    written = runs[0].metrics.stat().st_mtime_ns
+    epochs = len(runs[1].read_history())
+    assert 0 < epochs < 200
+    told = []
+    assert run_in_parallel([table], Resources(2), output_dir="runs", tell=told.append) == {}
+    assert [line for line in told if line.startswith("Started")] == [f"Started {runs[1].path.name}"]
+    assert runs[0].metrics.stat().st_mtime_ns == written
+    assert [int(row["epoch"]) for row in runs[1].read_history()] == list(range(1, 201))

@@ -134,11 +134,12 @@ def check_folder(samples, output_dir):
         output_dir: The folder that contains it.
 
     Returns:
-        `output_dir`/check_NAME, with the name of the dataset or, for a folder of pictures, the
-        name of the folder. If that holds the check of another source, a number is appended.
+        `output_dir`/check_NAME, with the name of the dataset or, for a folder of the user, the name
+        of the folder. If that holds the check of another source, a number is appended.
     """
     place = samples.source.partition(", ")[0]
-    name = os.path.basename(place) if samples.name == "folder" else samples.name
+    own = samples.name in ("folder", "parquet")
+    name = os.path.basename(place) if own else samples.name
     name = re.sub(r"[^\w.-]", "_", name) or samples.name
     folder, number = Path(output_dir) / f"check_{name}", 1
     while _source_of_check(folder) not in (None, samples.source):

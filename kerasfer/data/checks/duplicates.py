@@ -14,6 +14,7 @@ from PIL import Image
 from kerasfer.data.picture_files import FaceInPicture
 from kerasfer.data.pictures import picture_size
 from kerasfer.data.scanning import scan
+from kerasfer.data.shards import PictureInShard
 from kerasfer.errors import DataError
 
 NEAR = 40  # Of 256 bits. See `near_duplicates`.
@@ -115,16 +116,20 @@ def _compute(function, samples, chosen, workers):
 
 
 def _file_key(picture):
-    """Identifies a file, or a face in it, as long as it does not change; `None` if it is missing.
+    """Identifies a picture as long as its file does not change; `None` if that is missing.
 
     The key is a digest of 16 bytes, since a dataset may have 300,000 files.
     """
-    path, box = (picture.path, picture.box) if isinstance(picture, FaceInPicture) else (picture, "")
+    path, place = picture, ""
+    if isinstance(picture, FaceInPicture):
+        path, place = picture.path, picture.box
+    elif isinstance(picture, PictureInShard):
+        path, place = picture.path, picture.row
     try:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    facts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, box)
+    facts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, place)
     return blake2b(repr(facts).encode(), digest_size=16).digest()
 
 

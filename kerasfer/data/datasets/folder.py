@@ -78,15 +78,9 @@ def load(data_dir, *, path=None):
     drawn = ()
     if "test" not in parts:
         drawn = ("test",)
-        train = np.flatnonzero(splits == "train")
-        _, chosen = split_off(targets[train], TEST_FRACTION, TEST_SEED, every_class=True)
-        splits[train[chosen]] = "test"
-        notes.append(f"{printable(folder)} has no test folder: drew {len(chosen):,} of train")
-    for split in ("validation", "test"):
-        present = set(targets[splits == split])
-        missing = [name for number, name in enumerate(classes) if number not in present]
-        if missing and (split in parts or split in drawn):
-            notes.append(f"{split} has no picture of: {', '.join(missing)}")
+        number = draw_test_split(targets, splits)
+        notes.append(f"{printable(folder)} has no test folder: drew {number:,} of train")
+    notes += describe_splits(targets, splits, classes, {*parts, *drawn})
     return Samples(
         name="folder",
         class_names=classes,
@@ -96,8 +90,39 @@ def load(data_dir, *, path=None):
         splits=splits,
         source=source_of(root.resolve()),
         drawn_splits=drawn,
-        notes=(_describe_used(splits), *notes),
+        notes=(describe_used(splits), *notes),
     )
+
+
+def draw_test_split(targets, splits):
+    """Makes a stratified fifth of the training pictures, always the same, the test split.
+
+    Args:
+        targets: int `(n,)`, the classes.
+        splits: `(n,)`, the splits, which are changed.
+
+    Returns:
+        The number of test pictures.
+    """
+    train = np.flatnonzero(splits == "train")
+    _, chosen = split_off(targets[train], TEST_FRACTION, TEST_SEED, every_class=True)
+    splits[train[chosen]] = "test"
+    return len(chosen)
+
+
+def describe_splits(targets, splits, classes, expected):
+    """Yields a line for each expected split other than train that lacks a class."""
+    for split in ("validation", "test"):
+        present = set(targets[splits == split])
+        missing = [name for number, name in enumerate(classes) if number not in present]
+        if missing and split in expected:
+            yield f"{split} has no picture of: {', '.join(missing)}"
+
+
+def describe_used(splits):
+    """Describes how many pictures each split has."""
+    numbers = [f"{split} {(splits == split).sum():,}" for split in SPLIT_NAMES]
+    return f"used {len(splits):,} pictures: {', '.join(numbers)}"
 
 
 def split_named(name):
@@ -191,8 +216,3 @@ def _list_all(parts, classes, notes):
     if skipped:
         notes.append(describe_skipped(skipped))
     return found
-
-
-def _describe_used(splits):
-    numbers = [f"{split} {(splits == split).sum():,}" for split in SPLIT_NAMES]
-    return f"used {len(splits):,} pictures: {', '.join(numbers)}"
