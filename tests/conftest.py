@@ -31,6 +31,7 @@ SLOW = (
     "tests/recipe/test_recipes.py",
     "tests/scale/test_scoring.py",
     "tests/scale/test_studies.py",
+    "tests/scale/test_training.py",
     "tests/tables",
     "tests/test_demo.py",
     "tests/test_docstrings.py",

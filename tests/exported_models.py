@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import tiny_models
+from keras import layers
 
 from kerasfer.data import load_dataset
+from kerasfer.layers import BiMap, ClassProbabilities, Covariance, LogEig, SPDProject, Vech
 from kerasfer.recipe import dump
 from kerasfer.recipe.schema import Recipe
 
@@ -26,6 +28,16 @@ def make_model(name="tiny_spd", policy="float32"):
         return confident(getattr(tiny_models, name)(NAMES, SIZE))
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def make_covariance_model():
+    """Builds a classifier of covariances, without an eigendecomposition."""
+    inputs = keras.Input((SIZE, SIZE, 3))
+    maps = layers.Conv2D(6, 3, 2, activation="relu")(layers.Rescaling(1 / 255)(inputs))
+    spd = SPDProject(1e-2)(Covariance("channel", data_format="channels_last")(maps))
+    features = Vech()(LogEig(1e-4, method="matmul")(BiMap(4)(spd)))
+    hidden = layers.Dense(32, "relu")(features)
+    return keras.Model(inputs, ClassProbabilities(NAMES)(layers.Dense(7, name="logits")(hidden)))
 
 
 def make_run(folder, model, name="faces", data=None):

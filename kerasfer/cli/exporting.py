@@ -3,7 +3,7 @@
 import click
 
 from kerasfer.cli.shared import Command, data_dir_option
-from kerasfer.export.formats import FORMATS, INPUT_DTYPES, QUANTIZATIONS
+from kerasfer.export.formats import FORMATS, INPUT_DTYPES, INPUT_LAYOUTS, QUANTIZATIONS
 from kerasfer.text import percent
 
 
@@ -51,6 +51,15 @@ from kerasfer.text import percent
     help="Type of the pictures that the file takes. For tflite also uint8, the bytes of a picture.",
 )
 @click.option(
+    "--input-layout",
+    type=click.Choice(INPUT_LAYOUTS),
+    default="nhwc",
+    show_default=True,
+    help="Order of the axes of the pictures. For onnx also nchw, with the channels first.",
+)
+@click.option("--author", metavar="TEXT", help="Author, for the metadata of the file.")
+@click.option("--license", metavar="TEXT", help="License, for the metadata of the file.")
+@click.option(
     "--benchmark",
     is_flag=True,
     help="Print a table of all formats and quantizations instead, and keep no file.",
@@ -67,6 +76,9 @@ def export(
     pictures,
     opset,
     input_dtype,
+    input_layout,
+    author,
+    license,
     benchmark,
     allow_mismatch,
 ):
@@ -88,9 +100,11 @@ def export(
       kerasfer export runs/quickstart --benchmark
     """
     if benchmark:
-        if format or quantize != "none" or opset or input_dtype != "float32":
+        chosen = (quantize, input_dtype, input_layout) != ("none", "float32", "nhwc")
+        if format or opset or author or license or chosen:
             raise click.UsageError(
-                "--benchmark excludes --format, --quantize, --opset and --input-dtype."
+                "--benchmark exports all formats without further options, so it excludes --format, "
+                "--quantize, --opset, --input-dtype, --input-layout, --author and --license."
             )
         from kerasfer.export import benchmark as benchmarks
 
@@ -110,6 +124,9 @@ def export(
         pictures=pictures,
         opset=opset,
         input_dtype=input_dtype,
+        input_layout=input_layout,
+        author=author,
+        license=license,
         allow_mismatch=allow_mismatch,
     )
     click.echo(describe(report))

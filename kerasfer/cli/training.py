@@ -5,6 +5,7 @@ from typing import get_args
 
 import click
 
+from kerasfer.cli.scaling import address_option, workers_option
 from kerasfer.cli.shared import (
     Command,
     backend_option,
@@ -37,7 +38,12 @@ from kerasfer.text import percent, printable
     help="Continue an interrupted run of the recipe, or train a finished one further: with more "
     "train.epochs than before.",
 )
-def train(recipe, overrides, data_dir, output_dir, backend, resume):
+@workers_option(
+    "Share each batch among N processes, on JAX. If one of them ends unexpectedly, all continue "
+    "from the last checkpoint. Needs the extra kerasfer[ray]."
+)
+@address_option
+def train(recipe, overrides, data_dir, output_dir, backend, resume, workers, ray_address):
     """Train the model of a RECIPE and evaluate it.
 
     A recipe is a YAML file. The run folder holds the best model, its metrics and predictions, and
@@ -50,17 +56,26 @@ def train(recipe, overrides, data_dir, output_dir, backend, resume):
       kerasfer train recipes/fer2013_resnet18_48.yaml --data-dir ~/faces --set train.epochs=10
       kerasfer train recipes/ckplus_obsr.yaml --set data.protocol=subjects
       kerasfer train recipes/quickstart.yaml --set train.epochs=60 --resume
+      kerasfer train recipes/quickstart.yaml --backend jax --workers 2
     """
+    if ray_address and not workers:
+        raise click.UsageError("--ray-address needs --workers.")
     if backend:
         overrides = (*overrides, f"train.backend={backend}")
     recipe = load_recipe(recipe, overrides)
-    if recipe.train.verbose:  # What follows may take minutes.
-        click.echo(f"Loading Keras and {recipe.data.name}")
-        sys.stdout.flush()
     prepare_keras(recipe.train.backend)
-    from kerasfer.train import train
+    places = {"data_dir": data_dir, "output_dir": output_dir, "resume": resume}
+    if workers:
+        from kerasfer.scale.training import train_with_workers
 
-    metrics = train(recipe, data_dir=data_dir, output_dir=output_dir, resume=resume)
+        _announce(recipe, f"Starting Ray with {workers} workers")
+        tell = click.echo if recipe.train.verbose else lambda line: None
+        metrics = train_with_workers(recipe, workers, **places, address=ray_address, tell=tell)
+    else:
+        _announce(recipe, f"Loading Keras and {recipe.data.name}")
+        from kerasfer.train import train
+
+        metrics = train(recipe, **places)
     if recipe.train.verbose:
         click.echo(summary(metrics, recipe.reproduces))
         click.echo(f"report        {printable(RunFolder(metrics['run']).report)}")
@@ -132,6 +147,13 @@ def evaluate(run, dataset, overrides, data_dir, split, tta, list_name, duplicate
     # The result is printed first: the run folder may not be writable.
     if path := evaluation.write():
         click.echo(f"written       {printable(path)} (also .csv and .png)")
+
+
+def _announce(recipe, line):
+    """Announces what may take minutes."""
+    if recipe.train.verbose:
+        click.echo(line)
+        sys.stdout.flush()
 
 
 def _per_class(metrics):

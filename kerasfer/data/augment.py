@@ -64,7 +64,7 @@ class Augment:
         _check("erasing", 0 <= self.erasing <= 1, "in [0, 1]", self.erasing)
         _check("mixup", self.mixup >= 0, "0 or larger", self.mixup)
 
-    def __call__(self, pictures, size, rng, points=None):
+    def __call__(self, pictures, size, rng, points=None, taken=None):
         """Augments uint8 pictures, each in its own way, and resizes them.
 
         Args:
@@ -73,13 +73,17 @@ class Augment:
             rng: `numpy.random.Generator`. The random numbers of one augmentation do not depend on
                 whether the others are on.
             points: float `(n, points, 2)`, the landmarks of each picture in its pixels, or `None`.
+            taken: bool `(batch,)` with n true values, if `pictures` are only some pictures of a
+                batch: which ones. Each of them is augmented as within the whole batch. `None` for
+                all pictures of the batch.
 
         Returns:
             uint8 `(n, size, size)` or `(n, size, size, 3)`. With `points`, a tuple of these
             pictures and the new positions of the points, float32 `(n, points, 2)`, as shares of the
             width and height of the result.
         """
-        num = len(pictures)
+        taken = np.ones(len(pictures), bool) if taken is None else np.asarray(taken)
+        num = len(taken)
         flips = rng.random(num) < (0.5 if self.flip else 0)
         sides = np.sqrt(rng.uniform(1.0 if self.crop is None else self.crop, 1.0, num))
         corners = rng.random((num, 2)) * (1 - sides[:, None])
@@ -88,21 +92,24 @@ class Augment:
         erased = rng.random(num) < self.erasing
 
         centers = corners + sides[:, None] / 2 + shifts  # (x, y) as shares of the picture
-        maps = zip(centers.tolist(), sides.tolist(), angles.tolist(), flips.tolist(), strict=True)
-        maps = list(zip(pictures, maps, strict=True))
+        drawn = (values[taken].tolist() for values in (centers, sides, angles, flips))
+        maps = list(zip(pictures, zip(*drawn, strict=True), strict=True))
         varied = np.stack([warp(picture, size, *one) for picture, one in maps])
         # Streams of their own, so that runs of older versions resume with the same batches.
         for_blur, for_light = rng.spawn(2)
         if self.blur:
             radii = for_blur.uniform(0, self.blur, num) * (for_blur.random(num) < 0.5) * size
+            radii = radii[taken]
             for index in np.flatnonzero(radii):
                 varied[index] = blur(varied[index], radii[index].item())
         if self.brightness or self.contrast:
             factors = 1 + for_light.uniform(-1, 1, (num, 2)) * (self.brightness, self.contrast)
-            for index, (brightness, contrast) in enumerate(factors):
+            for index, (brightness, contrast) in enumerate(factors[taken]):
                 varied[index] = _change_light(varied[index], brightness, contrast)
+        places = np.cumsum(taken) - 1
         for index in np.flatnonzero(erased):
-            _erase(varied[index], rng)
+            # A picture that is not taken uses up its random numbers too.
+            _erase(varied[places[index]] if taken[index] else np.empty_like(varied[0]), rng)
         if points is None:
             return varied
         moved = [
@@ -111,22 +118,18 @@ class Augment:
         ]
         return varied, np.stack(moved)
 
-    def mix(self, images, labels, rng):
-        """Mixes each image and its label with another one of the batch (mixup).
+    def draw_mixup(self, num, rng):
+        """Draws how mixup combines the pictures of a batch.
 
         Args:
-            images: float32 `(n, ...)`.
-            labels: float32 `(n, num_classes)`.
+            num: int, the size of the batch.
             rng: `numpy.random.Generator`.
 
         Returns:
-            The mixed images and labels.
+            The weight of each picture, a float32, and the index of its partner, an int array
+            `(num,)`. The partner has the rest of the weight.
         """
-        if not self.mixup:
-            return images, labels
-        share = np.float32(rng.beta(self.mixup, self.mixup))
-        others = rng.permutation(len(images))
-        return tuple(share * part + (1 - share) * part[others] for part in (images, labels))
+        return np.float32(rng.beta(self.mixup, self.mixup)), rng.permutation(num)
 
 
 def warp(picture, size, center=(0.5, 0.5), side=1.0, angle=0.0, flip=False):

@@ -31,6 +31,8 @@ class Training:
             batches without weights.
         multiple: The size of every batch is a multiple of this number, such as the number of
             devices. The samples at the end of an epoch that fill no multiple are left out.
+        part: `(index, parts)`, the part of each batch that is prepared: the second half for
+            `(1, 2)`. The parts of several processes together are the batches of one process.
     """
 
     augment: Mapping | None = None
@@ -38,6 +40,7 @@ class Training:
     seed: int = 0
     sample_weights: np.ndarray | None = None
     multiple: int = 1
+    part: tuple[int, int] = (0, 1)
 
 
 EVALUATION = Training(shuffle=False)
@@ -115,6 +118,12 @@ class Batches(keras.utils.PyDataset):
                 f"`batch_size` must be a multiple of {training.multiple}. Received: "
                 f"batch_size={batch_size}."
             )
+        index, parts = self.part = training.part
+        if not 0 <= index < parts or training.multiple % parts:
+            raise ValueError(
+                "`part` must be an index below a number of parts that divides `multiple`. "
+                f"Received: part={training.part}, multiple={training.multiple}."
+            )
         self.sample_weights = _class_weights(training.sample_weights, samples)
         self.augment = None if training.augment is None else Augment(**training.augment)
         self.bad_images = []
@@ -174,25 +183,12 @@ class Batches(keras.utils.PyDataset):
         start = index * self.batch_size
         stop = self.used if index == len(self) - 1 else start + self.batch_size
         chosen = self._order_of(epoch)[start:stop]
-        pictures, scales = zip(*(self.decoded[sample] for sample in chosen), strict=True)
-        labels = self.samples.labels[chosen]
-        landmarks = None
-        if self.samples.landmarks is not None:
-            landmarks = self.samples.landmarks[chosen] * np.array(scales)[:, None]
+        size = len(chosen) // self.part[1]
+        own = np.arange(self.part[0] * size, (self.part[0] + 1) * size)
         if self.augment is None:
-            images = np.stack(pictures).astype("float32")
-            if landmarks is not None:
-                pairs = zip(landmarks, pictures, strict=True)
-                landmarks = np.stack([follow(points, picture.shape) for points, picture in pairs])
+            images, landmarks, labels = self._decode(chosen[own])
         else:
-            rng = self._rng(epoch, index + 1)
-            images = self.augment(pictures, self.image_size, rng, landmarks)
-            if landmarks is not None:
-                images, landmarks = images
-            # If two pictures are mixed, the landmarks of the first are kept.
-            images, labels = self.augment.mix(
-                images.astype("float32"), labels, self._rng(epoch, index + 1, MIXUP)
-            )
+            images, landmarks, labels = self._augment(chosen, own, epoch, index)
         if images.ndim == 3:  # Gray.
             images = np.repeat(images[..., None], 3, axis=-1)
         if landmarks is not None:
@@ -203,6 +199,50 @@ class Batches(keras.utils.PyDataset):
         if self.sample_weights is None:
             return images, labels
         return images, labels, labels @ self.sample_weights
+
+    def _decode(self, chosen):
+        """Returns the pictures, landmarks and labels of some samples, without augmentation."""
+        pictures, landmarks = self._pictures(chosen)
+        if landmarks is not None:
+            pairs = zip(landmarks, pictures, strict=True)
+            landmarks = np.stack([follow(points, picture.shape) for points, picture in pairs])
+        return np.stack(pictures).astype("float32"), landmarks, self.samples.labels[chosen]
+
+    def _augment(self, chosen, own, epoch, index):
+        """Returns the augmented pictures, landmarks and labels of the rows `own` of a batch.
+
+        Only these pictures and their partners in mixup are decoded.
+        """
+        taken, partners = np.zeros(len(chosen), bool), None
+        taken[own] = True
+        if self.augment.mixup:
+            share, partners = self.augment.draw_mixup(
+                len(chosen), self._rng(epoch, index + 1, MIXUP)
+            )
+            taken[partners[own]] = True
+        pictures, landmarks = self._pictures(chosen[taken])
+        rng = self._rng(epoch, index + 1)
+        images = self.augment(pictures, self.image_size, rng, landmarks, taken)
+        labels, places = self.samples.labels[chosen[taken]], np.cumsum(taken) - 1
+        if landmarks is not None:
+            images, landmarks = images
+            landmarks = landmarks[places[own]]  # If two pictures are mixed, those of the first.
+        images = images.astype("float32")
+        if partners is None:
+            return images, landmarks, labels
+        mixed = (
+            share * part[places[own]] + (1 - share) * part[places[partners[own]]]
+            for part in (images, labels)
+        )
+        images, labels = mixed
+        return images, landmarks, labels
+
+    def _pictures(self, chosen):
+        """Returns the decoded pictures of some samples, and their landmarks in pixels or None."""
+        pictures, scales = zip(*(self.decoded[sample] for sample in chosen), strict=True)
+        if self.samples.landmarks is None:
+            return pictures, None
+        return pictures, self.samples.landmarks[chosen] * np.array(scales)[:, None]
 
     def _order_of(self, epoch):
         known, order = self._order

@@ -53,7 +53,15 @@ def convert(folder):
         "class_names": class_names,
         "image_size": model.input_shape[1] if is_picture else None,
         "quantize": job.quantize,
+        "input_layout": job.input_layout,
     }
+    stated = {"author": job.author, "license": job.license}
+    metadata |= {key: value for key, value in stated.items() if value}
+    if job.input_layout != "nhwc" and not is_picture:
+        raise RunError(
+            f"The input layout {job.input_layout} requires a model whose input are square RGB "
+            f"pictures. Received: {tuple(model.input_shape)}."
+        )
     if job.input_dtype == "uint8":
         _check_bytes(pictures, is_picture)
     if is_picture:

@@ -4,19 +4,20 @@ import contextlib
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from kerasfer import __version__
-from kerasfer.errors import DataError, RecipeError, RunError
-from kerasfer.export.formats import FORMATS, QUANTIZATIONS
+from kerasfer.errors import DataError, RunError
+from kerasfer.export.formats import FORMATS, check_options
 from kerasfer.export.job import DRAWN, Job
 from kerasfer.export.parity import MOST_DIFFERENCE, compare, find_mismatch
 from kerasfer.export.processes import convert, measure
 from kerasfer.files import is_abandoned, one_at_a_time, only_writer, write_json
-from kerasfer.models.pretrained import PRETRAINED, pretrained_path
+from kerasfer.models.pretrained import AUTHOR, LICENSE, PRETRAINED, pretrained_path
 from kerasfer.runs.finding import find_run
 from kerasfer.runs.folder import RunFolder
 from kerasfer.text import describe_cpu
@@ -35,6 +36,9 @@ def export_run(
     pictures=None,
     opset=None,
     input_dtype="float32",
+    input_layout="nhwc",
+    author=None,
+    license=None,
     allow_mismatch=False,
 ):
     """Exports the model of a run, and compares the export with it on the run's validation pictures.
@@ -61,14 +65,17 @@ def export_run(
         opset: For ONNX: the version of the operator set, from 13 to 18. Defaults to 18. Older
             runtimes need a lower one: ONNX Runtime 1.13, for example, supports at most 17.
         input_dtype: For TFLite: `"float32"`, or `"uint8"` for an input of bytes.
+        input_layout: For ONNX: `"nhwc"` for pictures `(batch, height, width, 3)`, or `"nchw"` for
+            `(batch, 3, height, width)`.
+        author, license: Strings for the metadata of the file. Pretrained models have their own.
         allow_mismatch: Whether to keep an export that disagrees with the model.
 
     Returns:
         The dict of `export_report.json`; `"path"` is the exported file or folder.
 
     Raises:
-        RecipeError: If the format, the quantization, the opset or `input_dtype` is unknown or
-            unsupported.
+        RecipeError: If the format, the quantization, the opset, `input_dtype` or `input_layout` is
+            unknown or unsupported.
         RunError: If there is no model, the conversion fails, the file exists, or it disagrees.
         DataError: If the dataset of the run is missing for `"int8"`, or `pictures` has none.
 
@@ -79,8 +86,10 @@ def export_run(
     report["top1_agreement"]  # 0.996
     ```
     """
-    _check(format, quantize, opset, input_dtype)
+    check_options(format, quantize, opset, input_dtype, input_layout)
     model, name = _find(run, pictures)
+    if str(run) in PRETRAINED:
+        author, license = author or AUTHOR, license or LICENSE
     path = Path(output_dir) / name
     if format != "saved_model":
         suffix = FORMATS[format].suffix
@@ -88,8 +97,20 @@ def export_run(
     given = None if pictures is None else str(pictures)
     if given not in (None, DRAWN) and not Path(given).is_dir():
         raise DataError(f"Expected a folder of pictures, or {DRAWN!r}. Received: {given}.")
-    options = {"opset": opset, "input_dtype": input_dtype}
-    job = Job(format, quantize, str(model), name, str(run), given, data_dir, **options)
+    job = Job(
+        format=format,
+        quantize=quantize,
+        model=str(model),
+        name=name,
+        run=str(run),
+        pictures=given,
+        data_dir=data_dir,
+        opset=opset,
+        input_dtype=input_dtype,
+        input_layout=input_layout,
+        author=author,
+        license=license,
+    )
     with _work_folder(job, path) as work:
         return _export(job, work, path, str(run), allow_mismatch)
 
@@ -105,6 +126,9 @@ def export(
     class_names=None,
     opset=None,
     input_dtype="float32",
+    input_layout="nhwc",
+    author=None,
+    license=None,
     allow_mismatch=False,
 ):
     """Exports any Keras model with one input and one output `(batch, classes)`.
@@ -115,12 +139,13 @@ def export(
     Args:
         model: A built `keras.Model`, or the path of a `.keras` file.
         path: The folder of the versions of a SavedModel, or the `.tflite` or `.onnx` file.
-        format, quantize, opset, input_dtype, allow_mismatch: As in `export_run`.
+        format, quantize, opset, input_dtype, input_layout: As in `export_run`.
         pictures: float32 `(n, ...)`, several hundred real inputs for the comparison.
         representative: float32 `(n, ...)`, inputs from the training data for `"int8"`. Defaults to
             `pictures`.
         class_names: One string per class. Defaults to those of the model's `ClassProbabilities`,
             or to "0", "1" and so on.
+        author, license, allow_mismatch: As in `export_run`.
 
     Returns:
         As `export_run`.
@@ -136,48 +161,33 @@ def export(
     report["max_probability_difference"]  # 1e-06
     ```
     """
-    _check(format, quantize, opset, input_dtype)
+    check_options(format, quantize, opset, input_dtype, input_layout)
     path, suffix = Path(path), FORMATS[format].suffix
     if path.suffix != suffix and suffix:
         raise ValueError(f"`path` must end in {suffix!r} for {format!r}. Received: {path}.")
     if len(pictures) == 0:
         raise ValueError("`pictures` must not be empty: the export is compared on them.")
     is_file = isinstance(model, str | os.PathLike)
-    names = None if class_names is None else tuple(class_names)
-    file = str(Path(model).resolve()) if is_file else ""
-    name = path.name.removesuffix(suffix)
-    options = {"opset": opset, "input_dtype": input_dtype}
-    job = Job(format, quantize, file, name, class_names=names, **options)
+    job = Job(
+        format=format,
+        quantize=quantize,
+        model=str(Path(model).resolve()) if is_file else "",
+        name=path.name.removesuffix(suffix),
+        class_names=None if class_names is None else tuple(class_names),
+        opset=opset,
+        input_dtype=input_dtype,
+        input_layout=input_layout,
+        author=author,
+        license=license,
+    )
     with _work_folder(job, path) as work:
         for name, values in (("pictures", pictures), ("representative", representative)):
             if values is not None:
                 np.save(work / f"{name}.npy", np.asarray(values, dtype="float32"))
         if not is_file:
             model.save(work / "model.keras")
-            job = Job(**{**vars(job), "model": str(work / "model.keras")})
+            job = replace(job, model=str(work / "model.keras"))
         return _export(job, work, path, str(model) if is_file else "a keras.Model", allow_mismatch)
-
-
-def _check(format, quantize, opset, input_dtype):
-    for argument, value, known in (
-        ("format", format, FORMATS),
-        ("quantize", quantize, QUANTIZATIONS),
-    ):
-        if value not in known:
-            raise RecipeError(f"{argument} must be one of {', '.join(known)}. Received: {value!r}.")
-    for argument, value, supported in (
-        ("quantize", quantize, FORMATS[format].quantizations),
-        ("input_dtype", input_dtype, FORMATS[format].input_dtypes),
-    ):
-        if value not in supported:
-            raise RecipeError(
-                f"{argument} must be one of {', '.join(supported)} for the format {format}. "
-                f"Received: {value}."
-            )
-    opsets = FORMATS[format].opsets
-    if opset is not None and opset not in opsets:
-        expected = f"from {opsets[0]} to {opsets[-1]}" if opsets else "left out"
-        raise RecipeError(f"opset must be {expected} for the format {format}. Received: {opset}.")
 
 
 def _find(run, pictures):
@@ -268,6 +278,7 @@ def _report(job, converted, measured, exported, work):
         "format": job.format,
         "quantize": job.quantize,
         "input_dtype": job.input_dtype,
+        "input_layout": job.input_layout,
         **compared,
         "mismatch": mismatch,
         "size_bytes": _size(exported),

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from importlib import import_module
 
+from kerasfer.errors import RecipeError
 from kerasfer.text import usable_cores
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 INPUT_DTYPES = ("float32", "uint8")
+INPUT_LAYOUTS = ("nhwc", "nchw")
 
 # ONNX Runtime supports opset 13 since version 1.6 and 18 since 1.14. Int8 needs 13.
 OPSETS = tuple(range(13, 19))
@@ -28,6 +30,7 @@ class Format:
         opsets: Versions of ONNX's operator set that the writer supports. The last one is the
             default.
         input_dtypes: Types of the input that the writer supports.
+        input_layouts: Orders of the axes of pictures that the writer supports.
     """
 
     writer: str
@@ -37,6 +40,7 @@ class Format:
     quantizations: tuple[str, ...] = ("none",)
     opsets: tuple[int, ...] = ()
     input_dtypes: tuple[str, ...] = ("float32",)
+    input_layouts: tuple[str, ...] = ("nhwc",)
 
     def load_writer(self):
         """Imports the writer."""
@@ -61,5 +65,36 @@ FORMATS = {
         ONE_AND_ALL,
         ("none", "float16", "int8"),
         OPSETS,
+        input_layouts=INPUT_LAYOUTS,
     ),
 }
+
+
+def check_options(format, quantize="none", opset=None, input_dtype="float32", input_layout="nhwc"):
+    """Raises a `RecipeError` for an unknown format, or for options that it does not support.
+
+    Example:
+
+    >>> check_options("onnx", "int8", opset=13)
+    """
+    for argument, value, known in (
+        ("format", format, FORMATS),
+        ("quantize", quantize, QUANTIZATIONS),
+    ):
+        if value not in known:
+            raise RecipeError(f"{argument} must be one of {', '.join(known)}. Received: {value!r}.")
+    described = FORMATS[format]
+    for argument, value, supported in (
+        ("quantize", quantize, described.quantizations),
+        ("input_dtype", input_dtype, described.input_dtypes),
+        ("input_layout", input_layout, described.input_layouts),
+    ):
+        if value not in supported:
+            raise RecipeError(
+                f"{argument} must be one of {', '.join(supported)} for the format {format}. "
+                f"Received: {value}."
+            )
+    opsets = described.opsets
+    if opset is not None and opset not in opsets:
+        expected = f"from {opsets[0]} to {opsets[-1]}" if opsets else "left out"
+        raise RecipeError(f"opset must be {expected} for the format {format}. Received: {opset}.")

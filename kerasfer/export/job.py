@@ -24,6 +24,8 @@ class Job:
         class_names: Names of the classes, or `None` for those that the model stores.
         opset: Version of ONNX's operator set, or `None` for the default.
         input_dtype: One of the format's types of the input.
+        input_layout: One of the format's orders of the axes of pictures.
+        author, license: Strings for the metadata, or `None`.
     """
 
     format: str
@@ -36,6 +38,9 @@ class Job:
     class_names: tuple[str, ...] | None = None
     opset: int | None = None
     input_dtype: str = "float32"
+    input_layout: str = "nhwc"
+    author: str | None = None
+    license: str | None = None
 
     def save(self, folder):
         """Writes the job into a folder."""

@@ -17,7 +17,8 @@ def write_onnx(model, path, metadata, quantize="none", representative=None, opse
             nodes that no runtime supports, without an error.
         path: The file, ending in `.onnx`.
         metadata: JSON-serializable dict, stored in the model's properties as `kerasfer.json`. The
-            property `class_names` has the names of the classes.
+            property `class_names` has the names of the classes. With the `input_layout` `"nchw"`
+            the file takes pictures `(batch, 3, height, width)`.
         quantize: `"none"`; `"float16"` stores weights in two bytes; `"int8"` computes convolutions
             with integers.
         representative: For `"int8"`: float32 `(n, ...)`, inputs from the training data.
@@ -44,6 +45,8 @@ def write_onnx(model, path, metadata, quantize="none", representative=None, opse
     elif quantize == "int8":
         written, quantized = quantize_int8(written, representative)
         facts |= quantized
+    if metadata.get("input_layout") == "nchw":
+        _take_channels_first(written.graph, onnx)
     onnx.helper.set_model_props(
         written,
         {METADATA: json.dumps(metadata), "class_names": json.dumps(metadata["class_names"])},
@@ -88,3 +91,19 @@ def _name_batch(graph):
             if dimension.dim_param == old:
                 dimension.dim_param = "batch"
     graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _take_channels_first(graph, onnx):
+    """Adds a transposition before the graph, which runtimes merge with that of the convolutions."""
+    (source,) = graph.input
+    name, last = source.name, f"{source.name}/nhwc"
+    for node in graph.node:
+        node.input[:] = [last if each == name else each for each in node.input]
+    axes = source.type.tensor_type.shape.dim
+    batch, height, width, channels = [
+        onnx.TensorShapeProto.Dimension.FromString(axis.SerializeToString()) for axis in axes
+    ]
+    del axes[:]
+    axes.extend([batch, channels, height, width])
+    transpose = onnx.helper.make_node("Transpose", [name], [last], last, perm=[0, 2, 3, 1])
+    graph.node.insert(0, transpose)

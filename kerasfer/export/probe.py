@@ -113,8 +113,11 @@ def _load_onnx(path, threads):
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0].name
+    described = json.loads(session.get_modelmeta().custom_metadata_map["kerasfer.json"])
 
     def many(pictures):
+        if described["input_layout"] == "nchw":
+            pictures = pictures.transpose(0, 3, 1, 2)
         return session.run(None, {source: pictures})[0]
 
     return many

@@ -27,7 +27,8 @@ def describe_classifier(metadata, input_name, output_name):
     normalizes them itself.
 
     Args:
-        metadata: The dict of `kerasfer.json`: `name`, `class_names`, `image_size` and `quantize`.
+        metadata: The dict of `kerasfer.json`: `name`, `class_names`, `image_size`, `quantize` and,
+            if they are known, `author` and `license`.
         input_name, output_name: The names of the tensors.
 
     Returns:
@@ -60,18 +61,17 @@ def describe_classifier(metadata, input_name, output_name):
     kind = "The probability of each class."
     target = _tensor(builder, output_name, kind, _feature(builder), extra)
     graph = _table(builder, {2: _tables(builder, [source]), 3: _tables(builder, [target])})
-    root = _table(
-        builder,
-        {
-            0: _text(builder, metadata["name"]),
-            1: _text(builder, _describe(metadata)),
-            2: _text(builder, "1"),
-            3: _tables(builder, [graph]),
-            4: _text(builder, "Exported by kerasfer."),
-            5: _text(builder, "Not stated. kerasfer itself is licensed under Apache-2.0."),
-            7: _text(builder, PARSER_VERSION),
-        },
-    )
+    fields = {
+        0: _text(builder, metadata["name"]),
+        1: _text(builder, _describe(metadata)),
+        2: _text(builder, "1"),
+        3: _tables(builder, [graph]),
+        7: _text(builder, PARSER_VERSION),
+    }
+    for number, key in ((4, "author"), (5, "license")):
+        if key in metadata:
+            fields[number] = _text(builder, metadata[key])
+    root = _table(builder, fields)
     builder.Finish(root, IDENTIFIER)
     return bytes(builder.Output())
 

@@ -13,6 +13,7 @@ PRETRAINED = {
     "fer2013_lite0": "EfficientNet-Lite0 on the seven expressions of FER2013, pictures of 64 px.",
 }
 DEFAULT = "ferplus_lite0"
+AUTHOR, LICENSE = "The kerasfer authors", "Apache-2.0"
 
 
 def list_pretrained():

@@ -267,12 +267,16 @@ def _load_onnx(path, threads):
             str(path), options, providers=providers, enable_fallback=0
         )
         properties = session.get_modelmeta().custom_metadata_map
-        (source,) = (one.name for one in session.get_inputs())
+        (source,) = session.get_inputs()
     metadata = _read_metadata(path, lambda: properties[METADATA])
 
+    channels_first = source.shape[1:2] == [3]  # A side has at least `MIN_SIZE` pixels.
+
     def predict(images):
+        if channels_first:
+            images = images.transpose(0, 3, 1, 2)
         with _as_run_error(path, "failed", *errors):
-            return session.run(None, {source: images})[0]
+            return session.run(None, {source.name: images})[0]
 
     return Runtime("onnx", path, *metadata, predict)
 

@@ -1,5 +1,6 @@
 """Formats the model card of a pretrained model from its measured facts."""
 
+from kerasfer.models.pretrained import LICENSE
 from kerasfer.text import duration, percent
 
 CARD = """\
@@ -18,7 +19,7 @@ Color pictures are converted to gray inside the model.
 | augmentation | {augmentation} |
 | distilled from | {teacher} |
 | training | {epochs} epochs, {seconds} on {device}, seed {seed} |
-| license | Apache-2.0 |
+| license | {license} |
 
 The recipe is `recipes/{recipe}.yaml`. The weights are those of the epoch with the best validation
 accuracy; no test picture was used for a choice. `kerasfer.export.publishing.publish` measured the
@@ -96,6 +97,7 @@ def write_card(facts):
         seconds=duration(environment["seconds"]),
         device=environment["device"],
         seed=recipe["train"]["seed"],
+        license=LICENSE,
         recipe=recipe["name"],
         results="\n".join(_results(facts)),
         corruptions=CORRUPTED,

@@ -12,7 +12,7 @@ import shutil
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +100,11 @@ class Checkpoint:
                 _assign("optimizer", model.optimizer, values)
 
 
+def checkpoint_path(run, epoch):
+    """Returns the path of the checkpoint after an epoch, counted from 1."""
+    return run.checkpoint / f"epoch_{epoch}.npz"
+
+
 def save_checkpoint(run, history, model):
     """Writes a checkpoint of a model and its optimizer, and removes all but the newest two.
 
@@ -109,7 +114,7 @@ def save_checkpoint(run, history, model):
         model: The compiled `keras.Model`.
     """
     # The format is not Keras' HDF5, because h5py reports a full disk late or not at all.
-    path = run.checkpoint / f"epoch_{len(history)}.npz"
+    path = checkpoint_path(run, len(history))
     with replace_file(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -139,7 +144,7 @@ def load_checkpoint(run):
     damaged = []
     for path in run.checkpoints:
         try:
-            return Checkpoint(path, _read_history(path), tuple(damaged))
+            return replace(read_checkpoint(path), damaged=tuple(damaged))
         except (*_DAMAGE, RunError):
             damaged.append(path)
     if damaged:
@@ -149,6 +154,18 @@ def load_checkpoint(run):
             "beginning."
         )
     return None
+
+
+def read_checkpoint(path):
+    """Reads one checkpoint, of which every byte is verified.
+
+    Args:
+        path: A file that `save_checkpoint` wrote.
+
+    Raises:
+        RunError, OSError or another error of `zipfile` or NumPy: If it is damaged.
+    """
+    return Checkpoint(path, _read_history(path))
 
 
 def finish(run):
@@ -194,7 +211,7 @@ def reopen(run):
         raise RunError(f"{run.last_epoch} is damaged, so the run cannot be trained further.") from (
             error
         )
-    os.replace(run.last_epoch, run.checkpoint / f"epoch_{epochs}.npz")
+    os.replace(run.last_epoch, checkpoint_path(run, epochs))
 
 
 def _number(path):

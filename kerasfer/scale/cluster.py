@@ -13,7 +13,13 @@ from kerasfer.text import usable_cores
 ANSWER_SECONDS = 10  # Time limit for a cluster to accept a connection.
 VISIBLE_SECONDS = 20  # Time limit for all machines of a cluster to look for files.
 # The variables of a process that its workers need too, on every machine.
-_PASSED_ON = ("KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL", "XLA_FLAGS")
+_PASSED_ON = (
+    "KERAS_BACKEND",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_CPP_MIN_LOG_LEVEL",
+    "XLA_FLAGS",
+    "JAX_PLATFORMS",
+)
 
 # Defaults for Ray's settings, which it reads from environment variables.
 _SETTINGS = {
@@ -59,7 +65,7 @@ def joined_cluster(workers, *, address=None, gpus=0.0, threads=1, variables=None
             address=address or "local",
             logging_level=logging.ERROR,
             log_to_driver=False,
-            runtime_env={"env_vars": _environment(threads) | (variables or {})},
+            runtime_env={"env_vars": variables_of_worker(threads) | (variables or {})},
             **here,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -136,6 +142,45 @@ def check_visible(paths, folder=None):
             )
 
 
+def share_of_machines(workers):
+    """Divides the cores and GPUs of the cluster among workers, evenly on each machine.
+
+    Args:
+        workers: The number of workers.
+
+    Returns:
+        The number of cores and of GPUs of each worker. There are 0 GPUs if the cluster has none, or
+        if `$JAX_PLATFORMS` is `cpu`.
+
+    Raises:
+        RunError: If there are GPUs, but fewer than workers.
+    """
+    import ray
+
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    with_gpus = [machine for machine in machines if machine.get("GPU")]
+    if os.environ.get("JAX_PLATFORMS") == "cpu" or not with_gpus:
+        return _smallest_share(machines, "CPU", workers), 0
+    found = int(sum(machine["GPU"] for machine in with_gpus))
+    if found < workers:
+        raise RunError(
+            f"{workers} workers need a GPU each, and Ray found {found}. Lower --workers, or set "
+            "the environment variable JAX_PLATFORMS=cpu to train without GPUs."
+        )
+    return tuple(_smallest_share(with_gpus, name, workers) for name in ("CPU", "GPU"))
+
+
+def variables_of_worker(threads):
+    """Returns the environment variables that select the backend of a worker and limit its threads.
+
+    Args:
+        threads: The number of cores of the worker.
+    """
+    limited = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return dict.fromkeys(limited, str(threads)) | passed_on
+
+
 def last_line(error):
     """Returns the last line of Ray's message about an error, which names the error of a worker."""
     lines = [line for line in str(error).splitlines() if line.strip()]
@@ -167,11 +212,10 @@ def _check_answers(address):
             ) from error
 
 
-def _environment(threads):
-    """Returns the environment variables that select the backend and limit its threads."""
-    limited = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
-    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return dict.fromkeys(limited, str(threads)) | passed_on
+def _smallest_share(machines, resource, workers):
+    """Returns the share of a worker if the workers are spread evenly over machines, at least 1."""
+    found = [machine[resource] for machine in machines if machine.get(resource)]
+    return max(1, int(min(found) // -(-workers // len(found))))
 
 
 def _find_missing(paths):

@@ -25,6 +25,8 @@ from kerasfer.train.announcing import (
 )
 from kerasfer.train.building import build, make_batches
 from kerasfer.train.devices import find_devices, parallel, synchronize
+from kerasfer.train.following import follow
+from kerasfer.train.processes import from_first, is_first
 from kerasfer.train.results import write_results
 from kerasfer.train.stages import fit
 
@@ -44,7 +46,8 @@ def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
             repeated.
 
     Returns:
-        The dict of `metrics.json`, and under `"run"` the path of the run folder.
+        The dict of `metrics.json`, and under `"run"` the path of the run folder. If several
+        processes train together, only the first one returns it, and the others return `None`.
 
     Raises:
         RecipeError: If a value of the recipe is invalid.
@@ -63,6 +66,8 @@ def train(recipe, *, data_dir=None, output_dir="runs", resume=False):
     folds = load_folds(recipe.data, recipe.train.seed, data_dir)
     tell = _teller(recipe.train.verbose)
     with _dtype_policy(recipe.train.precision):
+        if not is_first():
+            return follow(recipe, folds, run, data_dir)
         if len(folds) == 1:
             return _train_fold(recipe, folds[0], run, data_dir, resume, tell)
         return _train_folds(recipe, folds, run, data_dir, resume, tell)
@@ -88,7 +93,7 @@ def _train_folds(recipe, folds, run, data_dir, resume, tell):
 def _train_fold(recipe, fold, run, data_dir, resume, tell):
     """Trains and evaluates one model."""
     longer = check_run(run, recipe, resume)
-    if run.is_finished and not longer:
+    if from_first(run.is_finished and not longer):
         finish(run)
         tell(f"{run.path} is finished already.")
         return {**run.read_metrics(), "run": str(run.path)}
@@ -105,6 +110,7 @@ def _train_fold(recipe, fold, run, data_dir, resume, tell):
     if run.checkpoints or run.is_finished:
         facts = continued(run.read_environment(), facts, _extension(run, longer))
     with open_run(run, recipe, resume) as checkpoint:
+        from_first(len(checkpoint.history) if checkpoint else 0)
         write_json(run.environment, facts)
         announce(recipe, facts, batches, run.path, tell)
         announce_data(batches, duplicates, tell)

@@ -8,17 +8,18 @@ from kerasfer.data.scanning import check_readable
 from kerasfer.models import build_model
 from kerasfer.models.loading import check_landmarks
 from kerasfer.train.distillation import Distilled
+from kerasfer.train.processes import count_processes, is_first, process_index
 from kerasfer.train.stages import check_warmup
 from kerasfer.train.teachers import load_teacher
 from kerasfer.train.transfer import is_own, transfer
 
 
 class TrainingBatches(NamedTuple):
-    """The `Batches` of the three splits of a fold."""
+    """The `Batches` of the three splits of a fold. Only the first process has the test split."""
 
     train: Batches
     validation: Batches
-    test: Batches
+    test: Batches | None
 
 
 def build(recipe, fold, data_dir=None):
@@ -56,7 +57,7 @@ def build(recipe, fold, data_dir=None):
 
 
 def make_batches(fold, data, seed, evaluation_batch_size, num_devices=1):
-    """Makes the batches of a fold.
+    """Makes the batches of a fold, of which each process prepares its part.
 
     Args:
         fold: `kerasfer.data.protocols.Fold`.
@@ -73,19 +74,21 @@ def make_batches(fold, data, seed, evaluation_batch_size, num_devices=1):
             are reported in the first epoch.
     """
     samples = limit(fold.train, data.limit, seed)
+    shared = {"multiple": num_devices, "part": (process_index(), count_processes())}
     training = Training(
         augment=data.augment.model_dump(),
         seed=seed,
         sample_weights=class_weights(samples.labels, data.class_weights),
-        multiple=num_devices,
+        **shared,
     )
-    validation = Training(shuffle=False, multiple=num_devices)
-    size, shared = data.image_size, {"on_bad_image": data.on_bad_image, "workers": data.workers}
+    validation = Training(shuffle=False, **shared)
+    size, reading = data.image_size, {"on_bad_image": data.on_bad_image, "workers": data.workers}
+    test = Batches(fold.test, size, evaluation_batch_size, **reading) if is_first() else None
     batches = TrainingBatches(
-        Batches(samples, size, data.batch_size, training=training, **shared),
-        Batches(fold.validation, size, evaluation_batch_size, training=validation, **shared),
-        Batches(fold.test, size, evaluation_batch_size, **shared),
+        Batches(samples, size, data.batch_size, training=training, **reading),
+        Batches(fold.validation, size, evaluation_batch_size, training=validation, **reading),
+        test,
     )
-    if data.on_bad_image == "error":
+    if test and data.on_bad_image == "error":
         check_readable(fold.test, data.workers)  # They are not read until the end of the training.
     return batches

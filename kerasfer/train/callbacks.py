@@ -21,11 +21,14 @@ from kerasfer.runs.history import write_history
 from kerasfer.text import duration
 from kerasfer.train.devices import without_synchronization
 from kerasfer.train.gradient_norms import KeepGradientNorms
+from kerasfer.train.processes import is_first
 from kerasfer.train.tensorboard import TensorBoard
 
 
 def make_callbacks(run, settings, record, train_batches):
     """Makes the callbacks of a training, in their order.
+
+    If several processes train together, only the first one writes and prints.
 
     Args:
         run: `kerasfer.runs.folder.RunFolder`, open.
@@ -40,17 +43,16 @@ def make_callbacks(run, settings, record, train_batches):
         StopOnDivergence(record),
         record,
         KeepBestModel(run, record),
-        KeepHistory(run, record),
     ]
-    if settings.log_gradient_norm:
-        callbacks.append(KeepGradientNorms(run.gradient_norms))
-    if settings.tensorboard:
-        callbacks.append(TensorBoard(run.logs, record))
-    callbacks += [
-        KeepCheckpoints(run, record),
-        StopEarly(record, settings.early_stopping, settings.warmup_epochs),
-    ]
-    if settings.verbose and not shows_bars(settings.verbose):
+    if is_first():
+        callbacks.append(KeepHistory(run, record))
+        if settings.log_gradient_norm:
+            callbacks.append(KeepGradientNorms(run.gradient_norms))
+        if settings.tensorboard:
+            callbacks.append(TensorBoard(run.logs, record))
+        callbacks.append(KeepCheckpoints(run, record))
+    callbacks.append(StopEarly(record, settings.early_stopping, settings.warmup_epochs))
+    if is_first() and settings.verbose and not shows_bars(settings.verbose):
         callbacks.append(PrintEpochs(record, settings.epochs))
     return callbacks
 
@@ -150,8 +152,9 @@ class KeepBestModel(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if self.record.improved:
-            with averaged_weights(self.model):
-                save_model(self.model, self.run.model)
+            with averaged_weights(self.model):  # All processes set their weights together.
+                if is_first():
+                    save_model(self.model, self.run.model)
 
 
 class KeepHistory(keras.callbacks.Callback):

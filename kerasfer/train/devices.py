@@ -1,4 +1,4 @@
-"""Trains on several devices of this machine, by the data parallelism of the backends.
+"""Trains on several devices, by the data parallelism of the backends.
 
 Every device computes a part of each batch, and all of them apply the mean of the gradients. The
 batch of the recipe is the global one, so a training takes the same steps as on one device.
@@ -14,6 +14,9 @@ The pictures at the end of an epoch that cannot be shared evenly are left out. T
 there are devices, and other ones in each epoch. Such pictures at the end of the validation split
 are left out too, because Keras shares all batches of a pass as it shares the first one. The test
 split is always evaluated completely, by one device.
+
+Several processes that train together on JAX use all their devices, each with an equal number of
+them, and each process prepares the part of a batch that its own devices compute.
 """
 
 import contextlib
@@ -23,11 +26,15 @@ import keras
 
 from kerasfer.errors import RecipeError
 from kerasfer.keras_internals import flatten_layers
+from kerasfer.recipe.sharing import check_even
 from kerasfer.runs.environment import accelerators
+from kerasfer.train.processes import count_processes
 
 
 def find_devices(recipe):
     """Returns the names of the devices that a recipe trains on, such as `["gpu:0", "gpu:1"]`.
+
+    Several processes use all devices of all of them, and `train.devices` must be `auto`.
 
     Args:
         recipe: `kerasfer.recipe.Recipe`.
@@ -36,6 +43,7 @@ def find_devices(recipe):
         RecipeError: If there are fewer devices than `train.devices`, or if the backend or the
             recipe does not support several of them.
     """
+    processes = count_processes()
     wanted, backend = recipe.train.devices, keras.backend.backend()
     found = accelerators() or (
         ["cpu:0"] if backend == "torch" else keras.distribution.list_devices()
@@ -43,7 +51,11 @@ def find_devices(recipe):
     if wanted == "auto":
         # Several CPU devices share the same cores, and PyTorch uses one device.
         several = "cpu" not in found[0].lower() and backend != "torch"
-        wanted = len(found) if several else 1
+        wanted = len(found) if several or processes > 1 else 1
+    elif processes > 1:
+        raise RecipeError(
+            f"train.devices must be auto for {processes} processes. Received: {wanted}."
+        )
     if wanted == 1:
         return found[:1]
     if backend == "torch":
@@ -56,16 +68,7 @@ def find_devices(recipe):
             f"train.devices is {wanted}, but {backend} finds {len(found)}: {', '.join(found)}. "
             "Lower it, or set it to auto."
         )
-    if recipe.data.batch_size % wanted:
-        raise RecipeError(
-            f"data.batch_size must be a multiple of the number of devices, {wanted}. Received: "
-            f"{recipe.data.batch_size}."
-        )
-    if recipe.evaluate.batch_size % wanted:
-        raise RecipeError(
-            "evaluate.batch_size must be a multiple of the number of devices, "
-            f"{wanted}. Received: {recipe.evaluate.batch_size}."
-        )
+    check_even(recipe, wanted, "devices")
     if backend == "tensorflow":
         _check_tensorflow(recipe, wanted)
     return found[:wanted]
@@ -81,7 +84,8 @@ def parallel(devices):
     if len(devices) == 1:
         yield
     elif keras.backend.backend() == "jax":
-        with keras.distribution.DataParallel(devices=devices).scope():
+        # `Batches` gives each process its own part.
+        with keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False).scope():
             yield
     else:
         with _mirrored(tuple(devices)).scope():

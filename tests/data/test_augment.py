@@ -128,13 +128,23 @@ def test_erasing_fills_one_rectangle_within_bounds():
         assert 0.01 < area / 48**2 < 0.4
 
 
-def test_mixup_mixes_images_and_labels_equally():
-    images, labels = np.eye(4, dtype="float32"), np.eye(4, dtype="float32")
-    mixed_images, mixed_labels = Augment(mixup=1.0).mix(images, labels, np.random.default_rng(0))
-    np.testing.assert_array_equal(mixed_images, mixed_labels)
-    np.testing.assert_allclose(mixed_labels.sum(axis=1), 1, rtol=1e-6)
-    assert mixed_images.dtype == np.float32
-    assert not np.array_equal(mixed_images, images)
+def test_mixup_draws_one_weight_and_a_partner_for_each_picture():
+    share, partners = Augment(mixup=1.0).draw_mixup(20, np.random.default_rng(0))
+    assert share.dtype == np.float32 and 0 < share < 1
+    assert sorted(partners) == list(range(20)) and not np.array_equal(partners, np.arange(20))
+
+
+@pytest.mark.parametrize("shape", [(24, 20), (24, 20, 3)])
+def test_some_pictures_of_a_batch_are_augmented_as_within_the_whole(shape):
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (9, *shape), dtype="uint8")
+    points = rng.uniform(0, 20, (9, 2, 2))
+    augment = Augment(**{**ALL, "erasing": 0.8})
+    whole, moved = augment(pictures, 16, np.random.default_rng(3), points)
+    taken = np.isin(np.arange(9), [1, 2, 5, 8])
+    some = augment(pictures[taken], 16, np.random.default_rng(3), points[taken], taken)
+    np.testing.assert_array_equal(some[0], whole[taken])
+    np.testing.assert_array_equal(some[1], moved[taken])
 
 
 @pytest.mark.parametrize(

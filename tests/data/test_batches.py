@@ -198,6 +198,53 @@ def test_mixup_weighs_by_the_mixed_labels():
     np.testing.assert_allclose(weights, labels @ [1, 3], rtol=1e-6)
 
 
+def test_mixup_mixes_images_and_labels_equally():
+    pictures = np.arange(8, dtype="uint8")[:, None, None].repeat(8, axis=1).repeat(8, axis=2)
+    samples = Samples("own", tuple("abcdefgh"), pictures, one_hot(np.arange(8), 8), range(8))
+    images, labels = Batches(samples, 8, 8, training=Training({"mixup": 1.0}))[0]
+    np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(images[:, 0, 0, 0], labels @ np.arange(8), rtol=1e-6)
+    assert (labels.max(axis=1) < 1).any()
+
+
+@pytest.mark.parametrize("augment", [None, ALL, {**ALL, "mixup": 0.0}])
+def test_the_parts_of_several_processes_are_the_batches_of_one(augment):
+    samples = noisy(22, (8, 8, 3))
+    rng = np.random.default_rng(1)
+    samples = replace(samples, landmarks=rng.uniform(0, 8, (22, 2, 2)).astype("float32"))
+    options = {"augment": augment, "multiple": 4, "seed": 5, "sample_weights": [1.0, 3.0]}
+    whole, *parts = (
+        Batches(samples, 8, 8, training=Training(**options, part=part))
+        for part in ((0, 1), (0, 2), (1, 2))
+    )
+    assert [len(part) for part in parts] == [len(whole)] * 2 == [3, 3]
+    for number, (inputs, labels, weights) in enumerate(whole):
+        shares = [part[number] for part in parts]
+        assert [len(share[1]) for share in shares] == [len(labels) // 2] * 2
+        for name, values in inputs.items():
+            together = np.concatenate([share[0][name] for share in shares])
+            np.testing.assert_array_equal(together, values)
+        np.testing.assert_array_equal(np.concatenate([share[1] for share in shares]), labels)
+        np.testing.assert_array_equal(np.concatenate([share[2] for share in shares]), weights)
+
+
+def test_a_process_decodes_only_its_part_and_the_partners_of_mixup(tmp_path, monkeypatch):
+    samples, decoded = photographs(tmp_path, 12, size=(40, 30)), []
+    original = samples_module.read_picture
+
+    def record(path, **options):
+        decoded.append(int(path.stem))
+        return original(path, **options)
+
+    monkeypatch.setattr(samples_module, "read_picture", record)
+    order = {"shuffle": False, "multiple": 3, "part": (2, 3)}
+    Batches(samples, 24, 12, training=Training({"erasing": 1.0}, **order), workers=0)[0]
+    assert decoded == [8, 9, 10, 11]
+    decoded.clear()
+    Batches(samples, 24, 12, training=Training({"mixup": 1.0}, **order), workers=0)[0]
+    assert {8, 9, 10, 11} < set(decoded) and len(decoded) <= 8
+
+
 @pytest.fixture
 def files(tmp_path, draw):
     """Twelve picture files, the eighth of which is truncated."""
@@ -246,6 +293,8 @@ def test_no_usable_picture_is_an_error(files):
         ({"on_bad_image": "ignore"}, "`on_bad_image` must be 'error' or 'skip'"),
         ({"training": Training(sample_weights=[1.0])}, "one weight for each of 2 classes"),
         ({"training": Training({"rotation": 200})}, "`rotation` must be"),
+        ({"training": Training(multiple=2, part=(2, 2))}, r"`part` must be .* part=\(2, 2\)"),
+        ({"training": Training(multiple=2, part=(0, 3))}, r"`part` must be .*, multiple=2"),
     ],
 )
 def test_bad_arguments_are_refused(bad, message):

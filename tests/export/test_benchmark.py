@@ -111,8 +111,9 @@ def test_options_that_exclude_each_other(tmp_path):
         ["--format", "onnx"],
         ["--quantize", "int8"],
         ["--input-dtype", "uint8"],
+        ["--input-layout", "nchw"],
+        ["--license", "MIT"],
     ):
         result = CliRunner().invoke(main, ["export", "run", "--benchmark", *options])
         assert result.exit_code == 2
-        expected = "--benchmark excludes --format, --quantize, --opset and --input-dtype."
-        assert expected in result.output
+        assert "it excludes --format, --quantize," in " ".join(result.output.split())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 from exported_models import NAMES, make_model, make_run, pictures
@@ -18,6 +19,7 @@ from kerasfer.cli import main
 from kerasfer.errors import DataError, RecipeError, RunError
 from kerasfer.export import FORMATS, export, export_run, exporting, processes
 from kerasfer.layers import BiMap, LogEig, Vech
+from kerasfer.models.pretrained import read_card
 from kerasfer.predict.runtimes import load_runtime
 from kerasfer.text import describe_cpu, usable_cores
 
@@ -152,6 +154,31 @@ def test_an_input_of_bytes(run, tmp_path, in_process):
         export_run(run, "onnx", output_dir=tmp_path, input_dtype="uint8")
 
 
+def test_pictures_with_the_channels_first(run, tmp_path, in_process):
+    options = ["--input-layout", "nchw", "--author", "A. Author", "--license", "MIT"]
+    options += ["--format", "onnx", "--output-dir", str(tmp_path)]
+    result = CliRunner().invoke(main, ["export", str(run), *options])
+    assert result.exit_code == 0, result.output
+    path = tmp_path / "faces" / "faces.onnx"
+    report = json.loads(path.with_name("faces.onnx.export_report.json").read_text())
+    assert report["input_layout"] == "nchw" and report["mismatch"] is None
+    properties = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    described = json.loads(properties["kerasfer.json"])
+    stated = ("input_layout", "author", "license")
+    assert [described[key] for key in stated] == ["nchw", "A. Author", "MIT"]
+    images = pictures(5)
+    np.testing.assert_allclose(load_runtime(path)(images), load_runtime(run)(images), atol=0.01)
+
+
+def test_unsupported_input_layouts(run, tmp_path, in_process):
+    with pytest.raises(RecipeError, match="input_layout must be one of nhwc for the format tfl"):
+        export_run(run, "tflite", output_dir=tmp_path, input_layout="nchw")
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax")(inputs))
+    with pytest.raises(RunError, match="nchw requires a model whose input are .*: .None, 6."):
+        export(model, tmp_path / "a.onnx", "onnx", pictures=np.ones((2, 6)), input_layout="nchw")
+
+
 # refused exports and final paths, without the processes
 
 
@@ -166,6 +193,7 @@ def quick(monkeypatch):
             (work / "exported" / "saved_model.pb").write_text(work.name)
         else:
             (work / f"exported.{job.format}").write_text("content")
+        report["job"] = vars(job)
         return {"pictures": "some pictures"}
 
     monkeypatch.setattr(exporting, "convert", convert)
@@ -174,6 +202,16 @@ def quick(monkeypatch):
         exporting, "_report", lambda job, *arguments: {"format": job.format, **report}
     )
     return report
+
+
+def test_pretrained_models_state_author_and_license(tmp_path, quick):
+    options = {"output_dir": tmp_path, "pictures": "drawn"}
+    export_run("ferplus_lite0", "tflite", **options)
+    assert quick["job"]["author"] == "The kerasfer authors"
+    license = quick["job"]["license"]
+    assert f"| license | {license} |" in read_card("ferplus_lite0")
+    export_run("ferplus_lite0", "onnx", license="MIT", **options)
+    assert quick["job"]["license"] == "MIT"
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -62,6 +62,23 @@ def test_the_oldest_opset(model, tmp_path, quantize):
     np.testing.assert_allclose(predict(path), expected, atol=tolerance)
 
 
+@pytest.mark.parametrize("quantize", ["none", "float16", "int8"])
+def test_channels_first(model, tmp_path, quantize):
+    """Only the order of the input's axes differs, also for another batch size."""
+    answers = {}
+    for layout in ("nhwc", "nchw"):
+        path = tmp_path / f"{layout}.onnx"
+        described = metadata(quantize) | {"input_layout": layout}
+        write_onnx(model, path, described, quantize, PICTURES)
+        images = PICTURES.transpose(0, 3, 1, 2) if layout == "nchw" else PICTURES
+        onnx.checker.check_model(path, full_check=True)
+        answers[layout] = predict(path, images)
+        (source,) = onnx.load(path).graph.input
+        sizes = [axis.dim_value or axis.dim_param for axis in source.type.tensor_type.shape.dim]
+        assert sizes == ["batch", *images.shape[1:]]
+    np.testing.assert_allclose(answers["nchw"], answers["nhwc"], atol=1e-5)
+
+
 def test_int8_quantizes_the_convolutions_and_keeps_the_head(model, tmp_path):
     path = tmp_path / "int8.onnx"
     facts = write_onnx(model, path, metadata("int8"), "int8", representative=PICTURES)

@@ -1,4 +1,4 @@
-"""Exports in other runtimes: OpenVINO, MediaPipe and old versions of TFLite.
+"""Exports in other runtimes: OpenVINO, MNN, MediaPipe and old versions of TFLite.
 
     pip install "kerasfer[test-deploy]"
     python3.9 -m venv old && old/bin/pip install tflite-runtime==2.7.0 "numpy<2"
@@ -9,17 +9,16 @@ tflite-runtime has no release for the Python versions of kerasfer, so another Py
 
 import os
 import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
-from exported_models import NAMES, make_model, metadata, pictures
-from keras import layers
+from exported_models import NAMES, make_covariance_model, make_model, metadata, pictures
 
 from kerasfer.export.onnx_file import write_onnx
 from kerasfer.export.rebuild import rebuild
 from kerasfer.export.tflite_file import write_tflite
-from kerasfer.layers import BiMap, ClassProbabilities, Covariance, LogEig, SPDProject, Vech
 
 pytestmark = pytest.mark.deploy
 
@@ -44,13 +43,7 @@ np.save(folder + "/answers.npy", np.concatenate(answers))
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
-    size = metadata()["image_size"]
-    inputs = keras.Input((size, size, 3))
-    maps = layers.Conv2D(6, 3, 2, activation="relu")(layers.Rescaling(1 / 255)(inputs))
-    spd = SPDProject(1e-2)(Covariance("channel", data_format="channels_last")(maps))
-    features = Vech()(LogEig(1e-4, method="matmul")(BiMap(4)(spd)))
-    hidden = layers.Dense(32, "relu")(features)
-    return keras.Model(inputs, ClassProbabilities(NAMES)(layers.Dense(7, name="logits")(hidden)))
+    return make_covariance_model()
 
 
 @pytest.fixture
@@ -118,6 +111,29 @@ def test_mediapipe_loads_the_unchanged_file(tmp_path, model, quantize, input_dty
             scores = {each.category_name: each.score for each in found.categories}
             answers = [scores[name] for name in NAMES]
             np.testing.assert_allclose(answers, expected, atol=1e-4 if quantize == "none" else 0.1)
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_mnn(tmp_path, layout):
+    mnn = pytest.importorskip("MNN")
+    spd_attention = rebuild(make_model(), "matmul")
+    write_onnx(spd_attention, tmp_path / "faces.onnx", metadata() | {"input_layout": layout})
+    convert = [sys.executable, "-m", "MNN.tools.mnnconvert", "-f", "ONNX", "--bizCode", "kerasfer"]
+    files = ["--modelFile", "faces.onnx", "--MNNModel", "faces.mnn"]
+    done = subprocess.run([*convert, *files], cwd=tmp_path, capture_output=True, text=True)
+    assert (tmp_path / "faces.mnn").exists(), done.stdout + done.stderr
+    settings = {"backend": "CPU", "precision": "high", "numThread": 1}
+    manager = mnn.nn.create_runtime_manager((settings,))
+    path, names = str(tmp_path / "faces.mnn"), (["pictures"], ["probabilities"])
+    module = mnn.nn.load_module_from_file(path, *names, runtime_manager=manager)
+    images = pictures(10)
+    for image, expected in zip(images, spd_attention.predict(images, verbose=0), strict=True):
+        given = image[None].transpose(0, 3, 1, 2) if layout == "nchw" else image[None]
+        # MNN calls the order of the axes NCHW if it must not change it.
+        source = mnn.expr.placeholder(list(given.shape), mnn.expr.NCHW)
+        source.write(np.ascontiguousarray(given))
+        (answers,) = module.forward([source])
+        np.testing.assert_allclose(np.ravel(answers.read()), expected, atol=1e-3)
 
 
 def test_openvino_in_float32(tmp_path, model):

@@ -14,6 +14,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 
 from kerasfer.export.tflite_file import write_tflite
 from kerasfer.export.tflite_graph import code_of
+from kerasfer.export.tflite_metadata import describe_classifier
 from kerasfer.layers import (
     BilinearPool,
     BiMap,
@@ -168,16 +169,31 @@ def test_an_input_of_bytes(written, tmp_path):
     np.testing.assert_array_equal(runtime(near), runtime(images))
 
 
-def test_the_file_describes_itself(written, file):
-    (entry,) = [each for each in file.metadata if each.name == b"TFLITE_METADATA"]
-    content = bytes(file.buffers[entry.buffer].data)
-    assert content[4:8] == b"M001"
+def read_texts(content):
+    """Returns a function from the number of a field of the metadata to its text, or `None`."""
     start = flatbuffers.encode.Get(flatbuffers.packer.uoffset, content, 0)
     root = flatbuffers.table.Table(content, start)
 
     def text(number):
-        return root.String(root.Offset(4 + 2 * number) + root.Pos).decode()
+        offset = root.Offset(4 + 2 * number)
+        return root.String(offset + root.Pos).decode() if offset else None
 
+    return text
+
+
+def test_author_and_license_are_optional():
+    text = read_texts(describe_classifier(metadata(), "pictures", "probabilities"))
+    assert text(4) is None and text(5) is None
+    stated = metadata() | {"author": "A. Author", "license": "MIT"}
+    text = read_texts(describe_classifier(stated, "pictures", "probabilities"))
+    assert text(4) == "A. Author" and text(5) == "MIT" and text(7) == "1.0.0"
+
+
+def test_the_file_describes_itself(written, file):
+    (entry,) = [each for each in file.metadata if each.name == b"TFLITE_METADATA"]
+    content = bytes(file.buffers[entry.buffer].data)
+    assert content[4:8] == b"M001"
+    text = read_texts(content)
     assert text(0) == "faces" and text(7) == "1.0.0"
     assert text(1).startswith("Classifies pictures as angry")
     with zipfile.ZipFile(written[0]) as archive:

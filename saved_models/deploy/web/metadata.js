@@ -4,7 +4,7 @@ const KEY = "kerasfer.json";
 const PROPERTIES = 14; // `metadata_props` in ONNX's ModelProto.
 const LENGTH_DELIMITED = 2;
 
-// Returns {name, class_names, image_size, quantize}. Throws an Error for any other file.
+// Returns {name, class_names, image_size, quantize, input_layout, ...}. Throws an Error for any other file.
 export function readMetadata(bytes) {
   try {
     for (const [field, entry] of fields(bytes)) {

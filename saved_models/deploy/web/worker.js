@@ -63,13 +63,22 @@ async function classify(crops, size) {
   for (let start = 0; start < crops.length; start += BATCH) {
     const batch = crops.slice(start, start + BATCH);
     const values = new Float32Array(batch.length * size * size * 3);
-    batch.forEach((crop, index) => values.set(crop.data, index * crop.data.length));
-    const pictures = new ort.Tensor("float32", values, [batch.length, size, size, 3]);
+    const channelsFirst = model.input_layout === "nchw";
+    batch.forEach(({ data }, index) =>
+      values.set(channelsFirst ? withChannelsFirst(data) : data, index * data.length),
+    );
+    const shape = channelsFirst ? [3, size, size] : [size, size, 3];
+    const pictures = new ort.Tensor("float32", values, [batch.length, ...shape]);
     const { data } = (await model.session.run({ [input]: pictures }))[output];
     const count = model.class_names.length;
     batch.forEach((_, index) => answers.push(data.slice(index * count, (index + 1) * count)));
   }
   return answers;
+}
+
+function withChannelsFirst(data) {
+  const area = data.length / 3;
+  return Float32Array.from(data, (_, index) => data[(index % area) * 3 + Math.floor(index / area)]);
 }
 
 // ONNX Runtime's sessions compute one call at a time.
