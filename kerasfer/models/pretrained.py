@@ -10,7 +10,7 @@ WEIGHTS = Path(__file__).with_name("weights")
 
 PRETRAINED = {
     "ferplus_lite0": "EfficientNet-Lite0 on the eight expressions of FER+, pictures of 64 px.",
-    "fer2013_lite0": "EfficientNet-Lite0 on the seven expressions of FER2013, pictures of 64 px.",
+    "fer2013_lite0": "EfficientNet-Lite0 on the seven expressions of FER2013, pictures of 80 px.",
 }
 DEFAULT = "ferplus_lite0"
 AUTHOR, LICENSE = "The kerasfer authors", "Apache-2.0"
