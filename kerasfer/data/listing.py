@@ -38,7 +38,7 @@ def locate(path, data_dir):
 
 def list_pictures(folder):
     """Lists the picture files of a folder, sorted by name, without hidden files."""
-    return sorted(path for path in Path(folder).iterdir() if _is_picture(path.name))
+    return sorted(path for path in Path(folder).iterdir() if is_picture(path.name))
 
 
 def list_class_folders(folder):
@@ -73,7 +73,7 @@ def walk_pictures(folder, skipped):
         visited.add(identity)
         folders[:] = [name for name in folders if not is_clutter(name)]
         for name in names:
-            if _is_picture(name):
+            if is_picture(name):
                 found.append(Path(place, name))
             elif not is_clutter(name):
                 skipped[os.path.splitext(name)[1].lower() or "no suffix"] += 1
@@ -119,5 +119,6 @@ def is_clutter(name):
     return name.startswith((".", "__")) or name.lower() in (*CLUTTER_FOLDERS, *CLUTTER_FILES)
 
 
-def _is_picture(name):
+def is_picture(name):
+    """Returns whether a file name has the suffix of a supported picture."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kerasfer.data import DATASETS
 from kerasfer.data.landmarks import with_landmarks
-from kerasfer.data.listing import find_shards, locate
+from kerasfer.data.listing import find_shards, is_picture, locate
 from kerasfer.data.protocols import make_folds
 from kerasfer.errors import RecipeError
 from kerasfer.options import function_of, options_of
@@ -50,7 +50,7 @@ def load_dataset(name, data_dir=None, **options):
 
 
 def dataset_in(folder):
-    """Returns the name of the dataset for a folder: `"parquet"` if it has Parquet files.
+    """Returns the dataset for a folder: `"parquet"` if it has Parquet files and no pictures.
 
     Example:
 
@@ -58,7 +58,8 @@ def dataset_in(folder):
     >>> dataset_in(mkdtemp())
     'folder'
     """
-    return "parquet" if any(find_shards(folder)) else "folder"
+    has_pictures = any(is_picture(path.name) for path in Path(folder).rglob("*"))
+    return "parquet" if any(find_shards(folder)) and not has_pictures else "folder"
 
 
 def data_folder(data_dir=None):

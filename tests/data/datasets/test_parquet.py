@@ -11,6 +11,7 @@ from kerasfer.data.batches import Batches, Training
 from kerasfer.data.checks import check
 from kerasfer.data.checks.duplicates import exact_duplicates
 from kerasfer.data.datasets import parquet
+from kerasfer.data.loading import dataset_in
 from kerasfer.data.protocols import make_folds
 from kerasfer.data.shards import PictureInShard, ShardedPictures
 from kerasfer.errors import DataError, RecipeError
@@ -254,3 +255,11 @@ def test_a_recipe_reads_the_options(faces):
     (fold,) = load_folds(recipe.data, 0, None)
     assert fold.train.class_names == ("a", "b", "c")
     assert fold.train.source.endswith("image_column=image, class_names=a/b/c")
+
+
+def test_a_folder_with_pictures_is_not_taken_for_parquet(faces):
+    assert dataset_in(faces) == "parquet"
+    picture = faces / "data" / "happy" / "1.png"
+    picture.parent.mkdir()
+    picture.write_bytes(encode(0))
+    assert dataset_in(faces) == "folder"
