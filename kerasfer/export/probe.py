@@ -116,7 +116,7 @@ def _load_onnx(path, threads):
     described = json.loads(session.get_modelmeta().custom_metadata_map["kerasfer.json"])
 
     def many(pictures):
-        if described["input_layout"] == "nchw":
+        if described.get("input_layout") == "nchw":
             pictures = pictures.transpose(0, 3, 1, 2)
         return session.run(None, {source: pictures})[0]
 

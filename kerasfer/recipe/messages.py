@@ -78,6 +78,9 @@ def _describe(problem, keys, values):
         return f"`{name}` is required: {known[keys]['description']}", ()
     if problem["type"] == "extra_forbidden":
         return _unknown_key(keys, name, known, values), keys
+    # pydantic adds the member of a union or the index in a list to the key.
+    keys = next(keys[:end] for end in range(len(keys), 0, -1) if keys[:end] in known)
+    name = escaped(".".join(keys), LONGEST)
     message = f"`{name}` must be {_expected(known[keys])}. Received: {show(value)}."
     return message + _suggest(value, known[keys]), keys
 
@@ -133,6 +136,11 @@ def _expected(part):
         return " or ".join(_expected(option) for option in part["anyOf"])
     if "enum" in part:
         return f"one of {', '.join(map(str, part['enum']))}"
+    if "const" in part:
+        return str(part["const"])
+    if part.get("type") == "array":
+        least = f" of at least {part['minItems']}" if "minItems" in part else ""
+        return f"a list{least}, each item {_expected(part['items'])},"
     if "pattern" in part:
         return "the name of a folder, without / and \\ and not beginning with a dot"
     bounds = [f"{words} {part[bound]:.10g}" for bound, words in _BOUNDS.items() if bound in part]
@@ -143,6 +151,7 @@ def _expected(part):
 def _suggest(value, part):
     options = (part, *part.get("anyOf", ()))
     choices = [str(choice) for option in options for choice in option.get("enum", ())]
+    choices += [str(option["const"]) for option in options if "const" in option]
     if isinstance(value, str):
         return did_you_mean(value, choices)
     is_text = any(option.get("type") == "string" for option in options) and not choices

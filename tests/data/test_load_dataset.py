@@ -9,7 +9,8 @@ from kerasfer.options import function_of, options_of
 
 def test_datasets_are_listed():
     assert set(DATASETS) == {
-        *("affectnet", "ckplus", "fer2013", "ferplus", "folder", "rafdb", "sfew", "synthetic"),
+        *("affectnet", "ckplus", "fer2013", "ferplus", "folder", "parquet", "rafdb", "sfew"),
+        "synthetic",
     }
 
 

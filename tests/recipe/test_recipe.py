@@ -268,6 +268,16 @@ def test_weights_none_means_null(write):
             "`train.epochs` must be an integer (at least 1, at most 1000000). Received: 1.5.",
         ),
         (
+            "train.devices=all",
+            "`train.devices` must be auto or an integer (at least 1, at most 1024). "
+            'Received: "all".',
+        ),
+        (
+            "data={name: parquet, path: faces, class_names: [happy, 2]}",
+            "`data.class_names` must be a list of at least 2, each item a string, or null. "
+            "Received: 2.",
+        ),
+        (
             "train.epochs={a: 1}",
             "must be an integer (at least 1, at most 1000000). Received: {'a': 1}.",
         ),
