@@ -243,7 +243,8 @@ def test_an_interrupt_ends_all_and_the_training_continues_in_one_process(here, u
 
     refused = Training("--workers", "2")  # The error of a worker.
     assert refused.end() == 1
-    assert len(refused.lines) == 2
+    # Ray reports on its own log level.
+    assert len([line for line in refused.lines if "logging.cc" not in line]) == 2
     assert "holds an interrupted run. Add --resume to continue it" in refused.lines[-1]
     check_nothing_left()
 
