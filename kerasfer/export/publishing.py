@@ -68,6 +68,7 @@ def publish(run, name, *, data_dir=None, output_dir=WEIGHTS):
     save_compact(_with_gray(load_model(found.model), recipe), path)
     model = load_model(path)
     fold = load_fold(recipe.data, recipe.train.seed, data_dir)
+    duplicates = exact_duplicates(fold.train, fold.test)
     facts = {
         "name": name,
         "class_names": list(fold.test.class_names),
@@ -77,8 +78,8 @@ def publish(run, name, *, data_dir=None, output_dir=WEIGHTS):
         "recipe": recipe.model_dump(exclude_none=True),
         "environment": found.folder.read_environment(),
         "epochs": len(found.folder.read_history()),
-        **_evaluate(model, fold, recipe, data_dir),
-        "exports": _export(model, name, fold),
+        **_evaluate(model, fold, duplicates, recipe, data_dir),
+        "exports": _export(model, name, fold, fold.test.take(np.flatnonzero(~duplicates))),
         "probabilities_of_noise": _predict_noise(model),
     }
     write_json(output / f"{name}.json", facts)
@@ -94,15 +95,16 @@ def _with_gray(source, recipe):
     return model
 
 
-def _evaluate(model, fold, recipe, data_dir):
+def _evaluate(model, fold, duplicates, recipe, data_dir):
     """Evaluates a model on the test split, on parts of it and on degraded copies."""
 
     def score(samples, **options):
         batches = Batches(samples, model.input_shape[1], 128)
         return evaluate_batches(model, batches, fold, **options).metrics
 
-    results = {"test": score(fold.test, duplicates=exact_duplicates(fold.train, fold.test))}
-    results["test_without_duplicates"] = score(_without_duplicates(fold))
+    results = {"test": score(fold.test, duplicates=duplicates)}
+    kept = np.flatnonzero(~duplicates)
+    results["test_without_duplicates"] = score(fold.test.take(kept))
     results["validation"] = score(fold.validation, split="validation")
     if recipe.data.name == "ferplus":
         data = recipe.data.model_copy(update={"labels": "majority"})
@@ -120,13 +122,9 @@ def _evaluate(model, fold, recipe, data_dir):
     return results
 
 
-def _without_duplicates(fold):
-    return fold.test.take(np.flatnonzero(~exact_duplicates(fold.train, fold.test)))
-
-
-def _export(model, name, fold):
-    """Exports a model in all formats for phones and browsers, and returns their reports."""
-    size, test = model.input_shape[1], _without_duplicates(fold)
+def _export(model, name, fold, test):
+    """Exports a model in all formats, evaluates the files on `test`, and returns the reports."""
+    size = model.input_shape[1]
 
     def some(samples):
         return Batches(samples.take(np.arange(min(NUM_COMPARED, len(samples)))), size, 512)[0][0]

@@ -75,13 +75,13 @@ class _SharingBuilder(flatbuffers.Builder):
         super().__init__(1 << 20)
         self._arrays = {}
 
-    def CreateNumpyVector(self, x):  # noqa: N802, N803
+    def CreateNumpyVector(self, x):
         key = x.dtype.str, x.tobytes()
         if key not in self._arrays:
             self._arrays[key] = super().CreateNumpyVector(x)
         return self._arrays[key]
 
-    def StartVector(self, elemSize, numElems, alignment):  # noqa: N802, N803
+    def StartVector(self, elemSize, numElems, alignment):
         # Only buffers contain vectors of bytes that need an alignment.
         return super().StartVector(
             elemSize, numElems, BUFFER_ALIGNMENT if elemSize == 1 else alignment

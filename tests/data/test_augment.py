@@ -1,23 +1,14 @@
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
+from augmentations import ALL
 
 from kerasfer.data.augment import Augment, views, warp
 from kerasfer.data.pictures import resize
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 48), dtype="uint8")
-ALL = {
-    "flip": True,
-    "crop": 0.7,
-    "shift": 0.1,
-    "rotation": 15,
-    "blur": 0.05,
-    "brightness": 0.3,
-    "contrast": 0.3,
-    "erasing": 0.5,
-    "mixup": 0.2,
-}
 
 
 def smooth(height, width):
@@ -50,6 +41,10 @@ def test_the_affine_map_agrees_with_resizing(shape, flip):
     straight = warp(smooth(*shape), 48, **window)
     turned = warp(smooth(*shape), 48, angle=1e-9, **window)
     np.testing.assert_allclose(turned[1:-1, 1:-1], straight[1:-1, 1:-1].astype(int), atol=4)
+
+
+def test_the_tests_cover_every_augmentation():
+    assert {field.name for field in fields(Augment)} == set(ALL)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from augmentations import ALL
 from PIL import Image
 
 from kerasfer.data import samples as samples_module
@@ -12,17 +13,6 @@ from kerasfer.data.batches import Batches, Training, original_errors
 from kerasfer.data.decoded import describe_large
 from kerasfer.data.samples import Samples, one_hot
 from kerasfer.errors import DataError
-
-ALL = {
-    "flip": True,
-    "crop": 0.7,
-    "shift": 0.1,
-    "rotation": 15,
-    "blur": 0.05,
-    "brightness": 0.2,
-    "erasing": 0.5,
-    "mixup": 0.2,
-}
 
 
 def numbered(num):

@@ -55,8 +55,9 @@ def test_a_run_to_each_format(run, tmp_path, request, format):
         "tflite": tmp_path / "faces" / "faces-int8.tflite",
     }[format]
     assert Path(report["path"]) == expected and not hidden(tmp_path)
-    beside = expected.with_name(f"{expected.name}.export_report.json")
-    kept = expected / "assets.extra" / "export_report.json" if format == "saved_model" else beside
+    kept = expected.with_name(f"{expected.name}.export_report.json")
+    if format == "saved_model":
+        kept = expected / "assets.extra" / "export_report.json"
     assert json.loads(kept.read_text()) == {k: v for k, v in report.items() if k != "path"}
     assert report["pictures"] == "synthetic, validation split"
     assert report["num_pictures"] == 14 and report["class_names"] == list(NAMES)

@@ -51,8 +51,8 @@ def find_driver():
     """Returns the description of a software driver for Vulkan, or `None`."""
     named = os.environ.get("VK_ICD_FILENAMES")
     browser = find_chromium()
-    beside = [Path(browser).resolve().parent] if browser else []
-    paths = [Path(folder, DRIVER) for folder in (*beside, *FOLDERS)]
+    folders = FOLDERS if browser is None else (Path(browser).resolve().parent, *FOLDERS)
+    paths = [Path(folder, DRIVER) for folder in folders]
     return named or next((str(path) for path in paths if path.exists()), None)
 
 
@@ -65,7 +65,6 @@ def on_gpu(tmp_path):
             f"No software driver for Vulkan: install Chromium, which contains {DRIVER}, or name a "
             "driver with VK_ICD_FILENAMES."
         )
-
     if find_library("vulkan") is None:
         pytest.skip("The loader of Vulkan, libvulkan.so.1, is not installed.")
 

@@ -1,5 +1,6 @@
 """The web page in saved_models/deploy/web in a browser, against the answers of `Predictor`."""
 
+import contextlib
 import functools
 import http.server
 import importlib.util
@@ -71,26 +72,40 @@ def load_prepare(folder):
     return module
 
 
-@pytest.fixture(scope="module")
-def address(site):
+@contextlib.contextmanager
+def hosted(site):
+    """Yields the address of a site."""
+
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *arguments):
             pass
 
-    handler = functools.partial(Handler, directory=str(site))
-    with serving(handler) as root:
+    with serving(functools.partial(Handler, directory=str(site))) as root:
         yield f"{root}/"
 
 
-@pytest.fixture
-def page(address, tmp_path):
-    with Chromium(tmp_path / "profile", switches=[OFFLINE]) as browser:
+@contextlib.contextmanager
+def opened(address, profile):
+    """Yields a browser with the page, and checks for errors and requests to other sites."""
+    with Chromium(profile, switches=[OFFLINE]) as browser:
         browser.open(address)
         browser.wait_for(READY)
         yield browser
         assert browser.errors == []
         elsewhere = [r for r in browser.requests if not r.startswith((address, "data:", "blob:"))]
         assert elsewhere == []
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    with hosted(site) as root:
+        yield root
+
+
+@pytest.fixture
+def page(address, tmp_path):
+    with opened(address, tmp_path / "profile") as browser:
+        yield browser
 
 
 def draw_scene(scale=1):
@@ -140,6 +155,17 @@ def test_a_picture_gets_the_answers_of_predict(page, model, picture):
     assert page.evaluate("document.querySelector('#problem').hidden")
     time = page.evaluate("document.querySelector('#time').textContent")
     assert re.fullmatch(r"Last picture: \d+ ms to find faces, \d+ ms to classify them\.", time)
+
+
+def test_a_model_that_takes_the_channels_first(site, picture, tmp_path):
+    model, folder = tmp_path / "faces.onnx", tmp_path / "web"
+    write_onnx(make_model("tiny"), model, metadata() | {"input_layout": "nchw"})
+    shutil.copytree(site, folder)
+    load_prepare(folder).prepare(model)
+    (expected,) = Predictor(model, faces="yunet")([picture])
+    with hosted(folder) as address, opened(address, tmp_path / "profile") as page:
+        page.choose_file("#file", picture)
+        check(answers_of(page, 2), expected, atol=0.01)
 
 
 def test_the_margin_agrees_with_predict(page, model, picture):
