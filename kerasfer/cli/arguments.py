@@ -33,8 +33,16 @@ def separate_model(arguments):
 
     Returns:
         The model, a string, and the remaining arguments.
+
+    Raises:
+        click.UsageError: If there are no inputs after the model.
     """
     if arguments and is_model(arguments[0]):
+        if len(arguments) == 1:
+            raise click.UsageError(
+                f"Expected an input after the model {click.format_filename(arguments[0])}, such as "
+                "a file. Received: none."
+            )
         return arguments[0], tuple(arguments[1:])
     return default_model(), tuple(arguments)
 

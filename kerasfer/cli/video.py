@@ -115,7 +115,7 @@ def video(
     run, sources = separate_model(arguments)
     if len(sources) != 1:
         raise click.UsageError(
-            f"Expected one FILE or CAMERA after the model. Received: {' '.join(sources) or 'none'}."
+            f"Expected one FILE or CAMERA after the model. Received: {' '.join(sources)}."
         )
     (source,) = sources
     # Importing the libraries takes seconds, and loading the model takes more.

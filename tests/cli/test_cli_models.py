@@ -42,3 +42,12 @@ def test_the_first_argument_may_be_a_model(tmp_path, monkeypatch, arguments, exp
     (tmp_path / "saved" / "1").mkdir(parents=True)
     (tmp_path / "saved" / "1" / "saved_model.pb").touch()
     assert separate_model(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    "command", [["predict"], ["predict", "--parquet", "answers"], ["explain"], ["video"]]
+)
+def test_a_model_without_an_input_is_refused(command):
+    result = CliRunner().invoke(main, [*command, DEFAULT])
+    assert result.exit_code == 2
+    assert f"Error: Expected an input after the model {DEFAULT}, such as a file." in result.stderr
